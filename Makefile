@@ -1,0 +1,129 @@
+#  Everything is built from what exists: a directory that is not there yet is simply no target.
+#
+#      make [-j2] [BUILD=dir] [CC=clang] [SAN=address,undefined]
+#      make test-unit | lint | fuzz SECONDS_EACH=20 | clean
+
+BUILD ?= build
+CC ?= gcc
+SAN ?=
+SECONDS_EACH ?= 20
+PKG_CONFIG ?= pkg-config
+
+PACKAGES := libzmq libpq jansson libcurl libssl libcrypto libwebsockets zlib
+WARNINGS := -Wall -Wextra -Wshadow -Wvla -Wformat=2 -Wframe-larger-than=4096 -Werror
+CFLAGS ?= -O2 -g
+#  The sanitizers make frames of their own size.
+ifneq ($(SAN),)
+SANITIZE := -fsanitize=$(SAN) -fno-omit-frame-pointer -fno-sanitize-recover=undefined -Wno-frame-larger-than
+endif
+ALL_CFLAGS = -std=gnu17 -D_GNU_SOURCE -I. -Wa,-I. $(WARNINGS) $(SANITIZE) $(CFLAGS) -MMD -MP \
+    -pthread $(shell $(PKG_CONFIG) --cflags $(PACKAGES))
+lib = $(shell $(PKG_CONFIG) --libs $(1))
+
+PROTO_SRC := $(wildcard proto/*.c)
+DB_SRC := $(wildcard db/*.c)
+KIT_SRC := $(wildcard actors/kit/*.c)
+BROKER_SRC := $(wildcard broker/*.c)
+EDGE_SRC := $(wildcard edge/*.c)
+TOOLS_SRC := $(wildcard tools/*.c)
+
+obj = $(patsubst %.c,$(BUILD)/obj/%.o,$(1))
+
+LIBPROTO := $(if $(PROTO_SRC),$(BUILD)/libproto.a)
+LIBDB := $(if $(DB_SRC),$(BUILD)/libdb.a)
+LIBKIT := $(if $(KIT_SRC),$(BUILD)/libkit.a)
+LIBS := $(LIBKIT) $(LIBDB) $(LIBPROTO)
+
+PROTO_LIBS = $(call lib,libzmq jansson libcrypto zlib) -lm -pthread
+DB_LIBS = $(call lib,libpq) $(PROTO_LIBS)
+KIT_LIBS = $(call lib,libcurl libssl zlib) -lcrypt $(DB_LIBS)
+EDGE_LIBS = $(call lib,libwebsockets libssl zlib) $(PROTO_LIBS)
+
+#  An actor is a file of actors/, or a directory there once it has outgrown one file.
+ACTOR_FILES := $(patsubst actors/%.c,%,$(wildcard actors/*.c))
+ACTOR_DIRS := $(filter-out kit,$(sort $(patsubst actors/%/,%,$(dir $(wildcard actors/*/*.c)))))
+ACTORS := $(sort $(ACTOR_FILES) $(ACTOR_DIRS))
+actor_src = $(wildcard actors/$(1).c actors/$(1)/*.c)
+
+PROGRAMS := $(if $(BROKER_SRC),$(BUILD)/bin/busbar-broker) $(if $(EDGE_SRC),$(BUILD)/bin/busbar-edge) \
+    $(if $(TOOLS_SRC),$(BUILD)/bin/busbar) $(ACTORS:%=$(BUILD)/bin/busbar-%)
+
+UNIT_SRC := $(wildcard tests/unit/test_*.c)
+UNIT_HELP := $(filter-out $(UNIT_SRC),$(wildcard tests/unit/*.c))
+UNITS := $(UNIT_SRC:tests/unit/%.c=$(BUILD)/unit/%)
+
+.PHONY: all lib test-unit lint fuzz clean
+.SECONDARY:
+.DELETE_ON_ERROR:
+
+all: lib $(PROGRAMS)
+lib: $(LIBS)
+
+$(BUILD)/obj/%.o: %.c Makefile
+	@mkdir -p $(@D)
+	$(CC) $(ALL_CFLAGS) -c $< -o $@
+
+$(LIBPROTO): $(call obj,$(PROTO_SRC))
+$(LIBDB): $(call obj,$(DB_SRC))
+$(LIBKIT): $(call obj,$(KIT_SRC))
+$(LIBS):
+	@rm -f $@
+	$(AR) rcs $@ $^
+
+$(BUILD)/bin/busbar-broker: $(call obj,$(BROKER_SRC)) $(LIBPROTO)
+	@mkdir -p $(@D)
+	$(CC) $(SANITIZE) $(LDFLAGS) $^ -o $@ $(PROTO_LIBS)
+
+$(BUILD)/bin/busbar-edge: $(call obj,$(EDGE_SRC)) $(LIBPROTO)
+	@mkdir -p $(@D)
+	$(CC) $(SANITIZE) $(LDFLAGS) $^ -o $@ $(EDGE_LIBS)
+
+$(BUILD)/bin/busbar: $(call obj,$(TOOLS_SRC)) $(LIBDB) $(LIBPROTO)
+	@mkdir -p $(@D)
+	$(CC) $(SANITIZE) $(LDFLAGS) $^ -o $@ $(KIT_LIBS)
+
+define actor_rule
+$(BUILD)/bin/busbar-$(1): $(call obj,$(call actor_src,$(1))) $(LIBS)
+	@mkdir -p $$(@D)
+	$(CC) $(SANITIZE) $(LDFLAGS) $$^ -o $$@ $$(KIT_LIBS)
+endef
+$(foreach actor,$(ACTORS),$(eval $(call actor_rule,$(actor))))
+
+#  Unit tests: one program per class, linked with every library that exists (the archives give only what
+#  is used); a test that needs the inside of the broker or the edge includes the .c under test.
+$(BUILD)/unit/%: $(BUILD)/obj/tests/unit/%.o $(call obj,$(UNIT_HELP)) $(LIBS)
+	@mkdir -p $(@D)
+	$(CC) $(SANITIZE) $(LDFLAGS) $^ -o $@ $(call lib,cmocka) $(EDGE_LIBS) $(KIT_LIBS)
+
+test-unit: $(UNITS)
+	@failed=; for test in $(UNITS); do \
+	    echo "== $$test"; $$test || failed="$$failed $$test"; done; \
+	if [ -n "$$failed" ]; then echo "failed:$$failed"; exit 1; fi
+
+#  Each fuzz target is one file and the sources of proto, instrumented together.
+FUZZ_SRC := $(wildcard tests/fuzz/fuzz_*.c)
+FUZZERS := $(FUZZ_SRC:tests/fuzz/fuzz_%.c=%)
+FUZZ_FLAGS = -std=gnu17 -D_GNU_SOURCE -I. $(WARNINGS) -Wno-frame-larger-than -O1 -g -pthread \
+    $(shell $(PKG_CONFIG) --cflags $(PACKAGES))
+
+$(BUILD)/fuzz/%: tests/fuzz/fuzz_%.c $(PROTO_SRC) $(wildcard proto/*.h proto/*.def)
+	@mkdir -p $(@D)
+	clang $(FUZZ_FLAGS) -fsanitize=fuzzer,address,undefined -fno-sanitize-recover=undefined \
+	    $(filter %.c,$^) -o $@ $(PROTO_LIBS)
+
+fuzz: $(FUZZERS:%=$(BUILD)/fuzz/%)
+	@set -e; for name in $(FUZZERS); do \
+	    mkdir -p $(BUILD)/fuzz/found-$$name; echo "== fuzz $$name"; \
+	    $(BUILD)/fuzz/$$name -max_total_time=$(SECONDS_EACH) -verbosity=0 -print_final_stats=1 \
+	        -artifact_prefix=$(BUILD)/fuzz/ $(BUILD)/fuzz/found-$$name tests/fuzz/corpus/$$name; done
+
+#  Includes point one way: proto <- db <- kit <- actors, proto <- broker, proto <- edge.
+SOURCES = $(wildcard proto/*.[ch] db/*.[ch] broker/*.[ch] edge/*.[ch] tools/*.[ch] actors/*.[ch] \
+    actors/*/*.[ch] tests/unit/*.[ch] tests/fuzz/*.c)
+lint:
+	@tests/lint.sh $(SOURCES)
+
+clean:
+	rm -rf $(BUILD)
+
+-include $(shell find $(BUILD)/obj -name '*.d' 2>/dev/null)
