@@ -1,0 +1,292 @@
+//  json.c -- JSON in through jansson, JSON out by hand: replies are the hot path of the edge.
+
+#include <jansson.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "proto/json.h"
+#include "proto/token.h"
+
+//  Offset of the bracket that nests too deep, or -1. jansson recurses per level: look before it does.
+static ptrdiff_t
+s_too_deep (text_t json)
+{
+    unsigned level = 0;
+    bool quoted = false;
+    for (size_t n = 0; n < json.size; n++) {
+        char byte = json.data [n];
+        if (quoted) {
+            if (byte == '\\')
+                n++;
+            else if (byte == '"')
+                quoted = false;
+        }
+        else if (byte == '"')
+            quoted = true;
+        else if (byte == '[' || byte == '{') {
+            if (++level > JSON_DEPTH)
+                return (ptrdiff_t) n;
+        }
+        else if ((byte == ']' || byte == '}') && level)
+            level--;
+    }
+    return -1;
+}
+
+//  Depth is bounded by the check above.
+static void
+s_convert (json_t *json, buf_t *out)
+{
+    const char *key;
+    json_t *item;
+    size_t n;
+    switch (json_typeof (json)) {
+        case JSON_OBJECT:
+            mp_put_map (out, (uint32_t) json_object_size (json));
+            json_object_foreach (json, key, item) {
+                mp_put_str (out, key);
+                s_convert (item, out);
+            }
+            break;
+        case JSON_ARRAY:
+            mp_put_array (out, (uint32_t) json_array_size (json));
+            json_array_foreach (json, n, item)
+                s_convert (item, out);
+            break;
+        case JSON_STRING:
+            mp_put_text (out, (text_t) { json_string_value (json), json_string_length (json) });
+            break;
+        case JSON_INTEGER:
+            mp_put_int (out, json_integer_value (json));
+            break;
+        case JSON_REAL:
+            mp_put_real (out, json_real_value (json));
+            break;
+        case JSON_TRUE:
+        case JSON_FALSE:
+            mp_put_bool (out, json_is_true (json));
+            break;
+        case JSON_NULL:
+            mp_put_nil (out);
+    }
+}
+
+bool
+json_read (text_t json, buf_t *out, char *error, size_t error_size)
+{
+    if (json.size == 0) {
+        mp_put_nil (out);
+        return true;
+    }
+    ptrdiff_t deep = s_too_deep (json);
+    if (deep >= 0) {
+        snprintf (error, error_size, "json nests deeper than %d levels at byte %td", JSON_DEPTH, deep);
+        return false;
+    }
+    json_error_t why;
+    json_t *root = json_loadb (json.data, json.size, JSON_REJECT_DUPLICATES | JSON_DECODE_ANY, &why);
+    if (!root) {
+        //  jansson quotes the input, cut anywhere: its sentence without the quote is enough.
+        char *near = strstr (why.text, " near ");
+        if (near)
+            *near = 0;
+        snprintf (error, error_size, "json is not valid at line %d, column %d: %s", why.line,
+                  why.column, why.text);
+        return false;
+    }
+    s_convert (root, out);
+    json_decref (root);
+    return true;
+}
+
+//  What follows the backslash; other control bytes become \u00xx.
+static const char escapes [256] = {
+    ['\b'] = 'b', ['\f'] = 'f', ['\n'] = 'n', ['\r'] = 'r', ['\t'] = 't',
+    ['"'] = '"', ['\\'] = '\\' };
+
+void
+json_quote (text_t text, buf_t *out)
+{
+    static const char hex [] = "0123456789abcdef";
+    buf_room (out, text.size + 2);
+    buf_putc (out, '"');
+    size_t done = 0;
+    for (size_t n = 0; n < text.size; n++) {
+        uint8_t byte = (uint8_t) text.data [n];
+        char escape = escapes [byte];
+        if (!escape && byte >= ' ')
+            continue;
+        buf_put (out, text.data + done, n - done);
+        done = n + 1;
+        char code [6] = { '\\', escape ? escape : 'u', '0', '0', hex [byte >> 4], hex [byte & 15] };
+        buf_put (out, code, escape ? 2 : 6);
+    }
+    if (text.size > done)
+        buf_put (out, text.data + done, text.size - done);
+    buf_putc (out, '"');
+}
+
+static void
+s_write_uint (uint64_t value, bool negative, buf_t *out)
+{
+    char text [21], *at = text + sizeof text;
+    do {
+        *--at = (char) ('0' + value % 10);
+    } while (value /= 10);
+    if (negative)
+        *--at = '-';
+    buf_put (out, at, (size_t) (text + sizeof text - at));
+}
+
+static void
+s_write_int (mp_t value, buf_t *out)
+{
+    int64_t number;
+    if (!mp_int_get (value, &number))
+        s_write_uint (mp_uint (value), false, out);
+    else if (number < 0)
+        s_write_uint (- (uint64_t) number, true, out);
+    else
+        s_write_uint ((uint64_t) number, false, out);
+}
+
+static void
+s_write_real (double number, buf_t *out)
+{
+    if (!isfinite (number)) {
+        buf_puts (out, "null");
+        return;
+    }
+    if (fabs (number) < 1e15 && number == (double) (int64_t) number) {
+        //  As text -0 would come back as the integer 0.
+        if (number == 0 && signbit (number))
+            buf_puts (out, "-0.0");
+        else
+            s_write_uint ((uint64_t) fabs (number), number < 0, out);
+        return;
+    }
+    char text [32];
+    for (int digits = 15; digits <= 17; digits++) {
+        snprintf (text, sizeof text, "%.*g", digits, number);
+        if (strtod (text, NULL) == number)
+            break;
+    }
+    buf_puts (out, text);
+}
+
+static const uint8_t *s_write (const uint8_t *at, const uint8_t *end, buf_t *out);
+
+//  The key of a pair. Only text is a key in JSON; numbers and the like are written as text.
+static const uint8_t *
+s_write_key (const uint8_t *at, const uint8_t *end, const mp_head_t *head, buf_t *out)
+{
+    bool quoted = head->type == MP_TEXT || head->type == MP_BIN;
+    if (!quoted)
+        buf_putc (out, '"');
+    at = s_write (at, end, out);
+    if (!quoted)
+        buf_putc (out, '"');
+    return at;
+}
+
+static const uint8_t *
+s_write_map (const mp_head_t *map, const uint8_t *end, buf_t *out)
+{
+    const uint8_t *at = map->data;
+    bool first = true;
+    buf_putc (out, '{');
+    for (size_t n = 0; n < map->count; n++) {
+        mp_head_t key;
+        mp_head (at, end, &key);
+        size_t mark = out->size;
+        if (!first)
+            buf_putc (out, ',');
+        //  No text stands for a container or an ext: such a pair is left out.
+        bool skip = key.type == MP_MAP || key.type == MP_ARRAY || key.type == MP_EXT;
+        at = skip ? s_write (at, end, out) : s_write_key (at, end, &key, out);
+        buf_putc (out, ':');
+        at = s_write (at, end, out);
+        if (skip)
+            out->size = mark;
+        else
+            first = false;
+    }
+    buf_putc (out, '}');
+    return at;
+}
+
+static const uint8_t *
+s_write_array (const mp_head_t *array, const uint8_t *end, buf_t *out)
+{
+    const uint8_t *at = array->data;
+    buf_putc (out, '[');
+    for (size_t n = 0; n < array->count; n++) {
+        if (n)
+            buf_putc (out, ',');
+        at = s_write (at, end, out);
+    }
+    buf_putc (out, ']');
+    return at;
+}
+
+static void
+s_write_ext (const mp_head_t *ext, buf_t *out)
+{
+    if (ext->data [0] == MP_EXT_JSON && ext->size > 1)
+        buf_put (out, ext->data + 1, ext->size - 1);
+    else
+        buf_puts (out, "null");
+}
+
+//  Write the value at `at` and return where the next one is: one pass, however deep.
+static const uint8_t *
+s_write (const uint8_t *at, const uint8_t *end, buf_t *out)
+{
+    mp_head_t head;
+    if (!mp_head (at, end, &head)) {
+        buf_puts (out, "null");
+        return end;
+    }
+    text_t payload = { (const char *) head.data, head.size };
+    mp_t value = { at, head.data + head.size };
+    switch (head.type) {
+        case MP_MAP:
+            return s_write_map (&head, end, out);
+        case MP_ARRAY:
+            return s_write_array (&head, end, out);
+        case MP_TEXT:
+            json_quote (payload, out);
+            break;
+        case MP_INT:
+            s_write_int (value, out);
+            break;
+        case MP_REAL:
+            s_write_real (mp_real (value), out);
+            break;
+        case MP_BOOL:
+            buf_puts (out, mp_bool (value) ? "true" : "false");
+            break;
+        case MP_BIN:
+            buf_putc (out, '"');
+            base64_put (out, payload, false);
+            buf_putc (out, '"');
+            break;
+        case MP_EXT:
+            s_write_ext (&head, out);
+            break;
+        case MP_NIL:
+        case MP_NONE:
+            buf_puts (out, "null");
+    }
+    return value.end;
+}
+
+void
+json_write (mp_t value, buf_t *out)
+{
+    if (mp_is_none (value))
+        buf_puts (out, "null");
+    else
+        s_write (value.data, value.end, out);
+}
