@@ -4,7 +4,9 @@
 #      make test-unit | lint | fuzz SECONDS_EACH=20 | clean
 
 BUILD ?= build
-CC ?= gcc
+ifeq ($(origin CC),default)
+CC := gcc
+endif
 SAN ?=
 SECONDS_EACH ?= 20
 PKG_CONFIG ?= pkg-config
@@ -16,8 +18,9 @@ CFLAGS ?= -O2 -g
 ifneq ($(SAN),)
 SANITIZE := -fsanitize=$(SAN) -fno-omit-frame-pointer -fno-sanitize-recover=undefined -Wno-frame-larger-than
 endif
+PACKAGE_CFLAGS := $(shell $(PKG_CONFIG) --cflags $(PACKAGES))
 ALL_CFLAGS = -std=gnu17 -D_GNU_SOURCE -I. -Wa,-I. $(WARNINGS) $(SANITIZE) $(CFLAGS) -MMD -MP \
-    -pthread $(shell $(PKG_CONFIG) --cflags $(PACKAGES))
+    -pthread $(PACKAGE_CFLAGS)
 lib = $(shell $(PKG_CONFIG) --libs $(1))
 
 PROTO_SRC := $(wildcard proto/*.c)
@@ -103,8 +106,7 @@ test-unit: $(UNITS)
 #  Each fuzz target is one file and the sources of proto, instrumented together.
 FUZZ_SRC := $(wildcard tests/fuzz/fuzz_*.c)
 FUZZERS := $(FUZZ_SRC:tests/fuzz/fuzz_%.c=%)
-FUZZ_FLAGS = -std=gnu17 -D_GNU_SOURCE -I. $(WARNINGS) -Wno-frame-larger-than -O1 -g -pthread \
-    $(shell $(PKG_CONFIG) --cflags $(PACKAGES))
+FUZZ_FLAGS = -std=gnu17 -D_GNU_SOURCE -I. $(WARNINGS) -Wno-frame-larger-than -O1 -g -pthread $(PACKAGE_CFLAGS)
 
 $(BUILD)/fuzz/%: tests/fuzz/fuzz_%.c $(PROTO_SRC) $(wildcard proto/*.h proto/*.def)
 	@mkdir -p $(@D)

@@ -1,8 +1,5 @@
 //  token.c -- HS256 JSON Web Tokens, verified by our own few rules and nothing else.
 
-#include <openssl/evp.h>
-#include <openssl/hmac.h>
-
 #include "proto/json.h"
 #include "proto/token.h"
 

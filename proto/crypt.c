@@ -1,4 +1,4 @@
-//  secret.c -- random bytes, ids, digests and base64 of token.h.
+//  crypt.c -- random bytes, ids, digests and base64 of token.h.
 
 #include <assert.h>
 #include <errno.h>
