@@ -1,5 +1,6 @@
 //  json.c -- JSON in through jansson, JSON out by hand: replies are the hot path of the edge.
 
+#include <float.h>
 #include <jansson.h>
 #include <math.h>
 #include <stdio.h>
@@ -167,7 +168,8 @@ s_write_real (double number, buf_t *out)
         return;
     }
     char text [32];
-    for (int digits = 15; digits <= 17; digits++) {
+    //  15 digits are never too many for a normal number, but a subnormal one has fewer.
+    for (int digits = fabs (number) < DBL_MIN ? 1 : 15; digits <= 17; digits++) {
         snprintf (text, sizeof text, "%.*g", digits, number);
         if (strtod (text, NULL) == number)
             break;
