@@ -35,6 +35,7 @@ typedef struct {
     const char *owner;           //  "user_id"
     const field_t *fields;
     const char *tag, *doc;
+    uint32_t body_max;           //  bytes of a body; 0: 1 MiB
     //  Who else may see or change a row: SQL conditions with $1 the caller, on alias `t`; NULL: the owner only.
     const char *see, *change;
     //  Further channels for a row's events, SQL expression on alias `r` giving text[] or NULL (shared workspaces).

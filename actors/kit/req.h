@@ -62,7 +62,9 @@ void fail_details (req_t *req, error_code_t code, mp_t details, const char *form
 void fail_reply (req_t *req, const bus_reply_t *reply) __attribute__ ((noreturn));
 
 //  Answer once. meta pairs may be set before. A handler that returns without answering answers 204.
-void reply_header (req_t *req, const char *name, const char *value);
+void reply_header (req_t *req, const char *name, const char *value);      //  kept by fail () too
+//  A pair of REPLY.meta for the caller itself (edge, door), such as revoke {user, jti}.
+void reply_meta (req_t *req, const char *name, mp_t value);
 void reply_mp (req_t *req, unsigned status, mp_t body);
 void reply_json (req_t *req, unsigned status, text_t json);       //  ready JSON
 void reply_message (req_t *req, unsigned status, const char *message);        //  {"message": …}
@@ -101,6 +103,9 @@ typedef struct unit unit_t;
 unit_t *unit_new (req_t *req);
 #define unit_add(unit, name, ...) unit_add_ (unit, name, DB_PARAMS (__VA_ARGS__))
 void unit_add_ (unit_t *unit, const char *name, const char *const *params, size_t count);
+//  A statement besides, whose row is not the answer.
+#define unit_also(unit, name, ...) unit_also_ (unit, name, DB_PARAMS (__VA_ARGS__))
+void unit_also_ (unit_t *unit, const char *name, const char *const *params, size_t count);
 //  Event of our own making besides: key may be NULL; data is JSON text.
 void unit_event (unit_t *unit, const char *channel, const char *key, const char *type, const char *data);
 void unit_answer (unit_t *unit, void (*build) (req_t *req, row_t last, buf_t *body));
@@ -126,6 +131,10 @@ void live_append (struct actor *actor, const char *channel, const char *key, con
 //  Call another actor with our caller's identity (req_call) or as the operator (req_call_operator). Waits; idempotent when said.
 typedef struct { const char *key; int64_t ttl; bool idempotent; bool operator; const char *slot; } req_call_t;
 CO bus_reply_t req_call (req_t *req, const char *method, mp_t params, mp_t body, const req_call_t *how);
+
+//  Before a parent row goes: ask every actor that announced dependants of `parent` ("workspace") to let go. Fails the request
+//  when one of them can't.
+CO void saga_delete (req_t *req, const char *parent, const char *id);
 
 //  Wait until somebody calls req_wake (req), or `ms` passed (false). Wakes that came before are remembered once.
 CO bool req_sleep (req_t *req, int64_t ms);
