@@ -1,1 +1,1 @@
-DROP SCHEMA identity CASCADE;
+SELECT base.actor_remove ('identity');

@@ -126,7 +126,7 @@ CREATE TABLE identity.settings (
 );
 
 --  What a user may know of a user, one object for every dialect.
-CREATE FUNCTION identity.user_json (u identity.users) RETURNS jsonb LANGUAGE sql STABLE AS $$
+CREATE FUNCTION identity.user_json (u identity.users) RETURNS jsonb LANGUAGE sql VOLATILE AS $$
     SELECT jsonb_build_object (
         'id', u.id, 'user_id', u.id, 'email', u.email, 'username', coalesce (u.username, u.email),
         'full_name', u.full_name, 'name', coalesce (u.full_name, u.username, u.email), 'avatar', u.avatar,
@@ -158,7 +158,7 @@ DECLARE
 BEGIN
     INSERT INTO identity.users (email, username, password_hash, full_name, role, is_active, organization_id, account_id)
     VALUES (mail, name_, hash, full_name_, role_, active, o,
-            (SELECT lpad ((('x' || encode (substr (uuid_send (gen_random_uuid ()), 9, 8), 'hex'))::bit (64)::bigint & 9223372036854775807)::text, 19, '0')::numeric % 900000000000 + 100000000000)::text)
+            (100000000000 + floor (random () * 900000000000))::bigint::text)
     RETURNING * INTO u;
     INSERT INTO identity.organizations (id, user_id, name, personal)
     VALUES (o, u.id, coalesce (full_name_, name_, split_part (mail, '@', 1)), true);
@@ -166,17 +166,19 @@ BEGIN
     RETURN u;
 END $$;
 
---  End sessions and tell every edge. Answers the position of the event for the column `live`.
-CREATE FUNCTION identity.revoke_all (who uuid) RETURNS jsonb LANGUAGE plpgsql AS $$
+--  End every session of a user but `spare` (may be NULL) and tell every edge, in one event: `jtis` names the sessions, and
+--  tokens issued before `before` (Unix seconds) are dead as well when no session is spared. Answers the event.
+CREATE FUNCTION identity.revoke_all (who uuid, spare uuid) RETURNS jsonb LANGUAGE plpgsql AS $$
+DECLARE
+    ended jsonb;
 BEGIN
-    UPDATE identity.sessions SET revoked_at = now () WHERE user_id = who AND revoked_at IS NULL;
-    RETURN base.live_add ('sys/identity', who::text, 'revoked.user',
-        jsonb_build_object ('user', who, 'before', ceil (extract (epoch FROM clock_timestamp ()))::bigint));
+    WITH e AS (UPDATE identity.sessions SET revoked_at = now ()
+                WHERE user_id = who AND revoked_at IS NULL AND jti IS DISTINCT FROM spare RETURNING jti)
+    SELECT coalesce (jsonb_agg (jti), '[]') INTO ended FROM e;
+    RETURN base.live_add ('sys/identity', who::text, 'revoked.user', jsonb_build_object ('user', who, 'jtis', ended,
+        'before', CASE WHEN spare IS NULL THEN floor (extract (epoch FROM clock_timestamp ()))::bigint ELSE 0 END));
 END $$;
 
 CREATE FUNCTION identity.grants_event (who uuid) RETURNS jsonb LANGUAGE sql AS $$
     SELECT base.live_add ('sys/identity', who::text, 'grants',
         jsonb_build_object ('user', who, 'audiences', identity.audiences (who))) $$;
-
-GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA identity TO busbar_identity;
-GRANT USAGE ON ALL SEQUENCES IN SCHEMA identity TO busbar_identity;

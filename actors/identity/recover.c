@@ -1,0 +1,177 @@
+//  recover.c -- password change and recovery, proof of an address; mail through SMTP when it is configured.
+
+#include "identity.h"
+
+#define CODE_SECONDS_RESET 3600
+#define CODE_SECONDS_VERIFY (24 * 3600)
+
+static bool
+is_reset (const char *purpose)
+{
+    return strcmp (purpose, "reset") == 0;
+}
+
+static const char *
+mail_text (req_t *req, const char *email, const char *purpose, const char *code)
+{
+    opt_t *options = req_actor (req)->options;
+    const char *from = opt_str (options, "emails-from");
+    return req_print (req,
+        "From: %s\r\nTo: %s\r\nSubject: %s\r\nMIME-Version: 1.0\r\nContent-Type: text/plain; charset=utf-8\r\n\r\n"
+        "%s\r\n\r\nCode: %s\r\n%s/app/%s?email=%s&code=%s\r\n\r\nIf you did not ask for this, ignore this message.\r\n",
+        from ? from : "busbar@localhost", email,
+        is_reset (purpose) ? "Reset your password" : "Confirm your address",
+        is_reset (purpose) ? "Use this code within an hour to set a new password." : "Use this code within a day to confirm your address.",
+        code, opt_str (options, "external-url"), is_reset (purpose) ? "reset-password" : "verify-email", email, code);
+}
+
+static void
+send_mail (req_t *req, const char *email, const char *purpose, const char *code)
+{
+    opt_t *options = req_actor (req)->options;
+    const char *host = opt_str (options, "smtp-host");
+    if (!host || !opt_bool (options, "emails-enabled")) {
+        //  No mail server: the operator hands the link on.
+        log_info ("mail is not configured", "purpose", purpose, "email", email,
+                  "link", req_print (req, "%s/app/%s?email=%s&code=%s", opt_str (options, "external-url"),
+                                     is_reset (purpose) ? "reset-password" : "verify-email", email, code));
+        return;
+    }
+    int64_t port = opt_int (options, "smtp-port");
+    fetched_t sent = fetch (req, &(fetch_t) {
+        .url = req_print (req, "%s://%s:%lld", port == 465 ? "smtps" : "smtp", host, (long long) port),
+        .body = text_of (mail_text (req, email, purpose, code)),
+        .mail_from = opt_str (options, "emails-from"), .mail_to = email,
+        .user = opt_str (options, "smtp-user"), .password = actor_secret (req_actor (req), "smtp_password"),
+        .allow = req_print (req, "%s:%lld", host, (long long) port), .timeout = 20000 });
+    if (sent.error)
+        log_warn ("mail was not sent", "purpose", purpose, "email", email, "error", sent.error);
+}
+
+typedef struct {
+    char email [256], purpose [16], code [40];
+} mail_t;
+
+static void
+mail_later (req_t *req)
+{
+    mail_t *mail = req_arg (req);
+    req_defer (req, free, mail);
+    send_mail (req, mail->email, mail->purpose, mail->code);
+}
+
+void
+email_send_code (req_t *req, const char *user, const char *email, const char *purpose)
+{
+    mail_t *mail = calloc (1, sizeof *mail);
+    if (!mail)
+        return;
+    char hash [65];
+    random_text (mail->code, 32);
+    sha256_hex (text_of (mail->code), hash);
+    snprintf (mail->email, sizeof mail->email, "%s", email);
+    snprintf (mail->purpose, sizeof mail->purpose, "%s", purpose);
+    unit_t *unit = unit_new (req);
+    unit_add (unit, "code_put", user, purpose, hash,
+              req_print (req, "%d", is_reset (purpose) ? CODE_SECONDS_RESET : CODE_SECONDS_VERIFY));
+    db_result_t done = unit_try (unit);
+    //  The mail goes out beside the request: how long it takes says nothing about the account.
+    if (done.code != E_NONE || !actor_spawn (req_actor (req), mail_later, mail)) {
+        log_warn ("no code was sent", "purpose", purpose, "email", email);
+        free (mail);
+    }
+}
+
+//  Set a new password; every other session of the user ends.
+static void
+set_password (req_t *req, const char *user, const char *password, const char *field, const char *spare)
+{
+    const char *hash = password_hash (req, password, field);
+    unit_t *unit = unit_new (req);
+    unit_add (unit, "user_set_password", user, hash, spare, audit_meta (req));
+    if (row_none (unit_commit (unit)))
+        fail (req, E_NOT_FOUND, "user not found");
+}
+
+static void
+change (req_t *req)
+{
+    row_t row = db_row (req, "user_hash", req_user (req));
+    const char *hash = row_none (row) ? NULL : row_str (row, "password_hash");
+    if (!password_fits (req, req_str (req, "current_password"), hash))
+        fail_field (req, E_INVALID, "current_password", "is not your password");
+    set_password (req, req_user (req), req_str (req, "new_password"), "new_password",
+                  req_copy (req, mp_text (mp_get (req_identity (req), "jti"))));
+}
+
+void
+password_change (req_t *req)
+{
+    change (req);
+    reply_message (req, 200, "Password changed");
+}
+
+void
+password_change_true (req_t *req)
+{
+    change (req);
+    reply_json (req, 200, TEXT ("true"));
+}
+
+//  The answer and its time are the same for known and unknown addresses.
+void
+password_forgot (req_t *req)
+{
+    row_t user = db_row (req, "user_find_email", req_str (req, "email"));
+    if (!row_none (user))
+        email_send_code (req, row_str (user, "id"), row_str (user, "email"), "reset");
+    reply_message (req, 200, "If the address is known, a message with a code is on its way");
+}
+
+//  User whose code was right; fails the request otherwise.
+static const char *
+use_code (req_t *req, const char *purpose)
+{
+    char hash [65];
+    const char *code = req_str (req, "confirmation_code");
+    if (!code)
+        code = req_str (req, "token");
+    if (!code)
+        fail_field (req, E_INVALID, "confirmation_code", "is required");
+    sha256_hex (text_of (code), hash);
+    unit_t *unit = unit_new (req);
+    unit_add (unit, "code_use", req_str (req, "email"), purpose, hash);
+    row_t row = unit_commit (unit);
+    if (row_none (row) || !row_bool (row, "ok"))
+        fail_field (req, E_INVALID, "confirmation_code", "is wrong or has expired");
+    return row_str (row, "user_id");
+}
+
+void
+password_reset (req_t *req)
+{
+    const char *password = req_str (req, "new_password");
+    if (strlen (password) < PASSWORD_MIN)            //  before the code is used up
+        fail_field (req, E_INVALID, "new_password", "must have at least %d characters", PASSWORD_MIN);
+    set_password (req, use_code (req, "reset"), password, "new_password", NULL);
+    reply_message (req, 200, "Password has been reset");
+}
+
+void
+email_verify (req_t *req)
+{
+    const char *user = use_code (req, "verify");
+    unit_t *unit = unit_new (req);
+    unit_add (unit, "user_verified", user, audit_meta (req));
+    unit_commit (unit);
+    reply_message (req, 200, "Email verified");
+}
+
+void
+email_verify_again (req_t *req)
+{
+    row_t user = db_row (req, "user_find_email", req_str (req, "email"));
+    if (!row_none (user))
+        email_send_code (req, row_str (user, "id"), row_str (user, "email"), "verify");
+    reply_message (req, 200, "If the address is known, a message with a code is on its way");
+}
