@@ -1,5 +1,7 @@
 //  recover.c -- password change and recovery, proof of an address; mail through SMTP when it is configured.
 
+#include <stdlib.h>
+
 #include "identity.h"
 
 #define CODE_SECONDS_RESET 3600

@@ -1,5 +1,7 @@
 //  sign.c -- sign-up, sign-in, refresh, sign-out, in the words of all five families at once.
 
+#include <time.h>
+
 #include "identity.h"
 
 const char *
