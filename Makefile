@@ -103,15 +103,24 @@ test-unit: $(UNITS)
 	    echo "== $$test"; $$test || failed="$$failed $$test"; done; \
 	if [ -n "$$failed" ]; then echo "failed:$$failed"; exit 1; fi
 
-#  Each fuzz target is one file and the sources of proto, instrumented together.
+#  The sources of proto once more, instrumented; a fuzz target is one file and what it needs of them.
 FUZZ_SRC := $(wildcard tests/fuzz/fuzz_*.c)
 FUZZERS := $(FUZZ_SRC:tests/fuzz/fuzz_%.c=%)
-FUZZ_FLAGS = -std=gnu17 -D_GNU_SOURCE -I. $(WARNINGS) -Wno-frame-larger-than -O1 -g -pthread $(PACKAGE_CFLAGS)
+FUZZ_SAN := address,undefined -fno-sanitize-recover=undefined
+FUZZ_FLAGS = -std=gnu17 -D_GNU_SOURCE -I. $(WARNINGS) -Wno-frame-larger-than -O1 -g -pthread -MMD -MP \
+    $(PACKAGE_CFLAGS)
 
-$(BUILD)/fuzz/%: tests/fuzz/fuzz_%.c $(PROTO_SRC) $(wildcard proto/*.h proto/*.def)
+$(BUILD)/obj/fuzz/%.o: %.c Makefile
 	@mkdir -p $(@D)
-	clang $(FUZZ_FLAGS) -fsanitize=fuzzer,address,undefined -fno-sanitize-recover=undefined \
-	    $(filter %.c,$^) -o $@ $(PROTO_LIBS)
+	clang $(FUZZ_FLAGS) -fsanitize=fuzzer-no-link,$(FUZZ_SAN) -c $< -o $@
+
+$(BUILD)/fuzz/libproto.a: $(PROTO_SRC:%.c=$(BUILD)/obj/fuzz/%.o)
+	@mkdir -p $(@D)
+	@rm -f $@
+	$(AR) rcs $@ $^
+
+$(BUILD)/fuzz/%: $(BUILD)/obj/fuzz/tests/fuzz/fuzz_%.o $(BUILD)/fuzz/libproto.a
+	clang -fsanitize=fuzzer,$(FUZZ_SAN) $^ -o $@ $(PROTO_LIBS)
 
 fuzz: $(FUZZERS:%=$(BUILD)/fuzz/%)
 	@set -e; for name in $(FUZZERS); do \

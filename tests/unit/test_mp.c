@@ -18,7 +18,7 @@ put_everything (buf_t *buf)
     mp_put_nil (buf), mp_put_bool (buf, true), mp_put_bool (buf, false), count += 3;
     for (unsigned shift = 0; shift < 64; shift++, count += 2) {
         mp_put_uint (buf, UINT64_C (1) << shift);
-        mp_put_int (buf, - (int64_t) (UINT64_C (1) << shift));
+        mp_put_int (buf, (int64_t) (UINT64_MAX << shift));
     }
     mp_put_real (buf, 0.1), count++;
     for (size_t n = 0; n < sizeof sizes / sizeof *sizes; n++, count += 3) {
