@@ -1,9 +1,10 @@
 #  Everything is built from what exists: a directory that is not there yet is simply no target.
 #
-#      make [-j2] [BUILD=dir] [CC=clang] [SAN=address,undefined]
+#      make [-j2] [BUILD=dir] [CC=clang] [SAN=address,undefined] [V=1]
 #      make test-unit | lint | fuzz SECONDS_EACH=20 | clean
 
 BUILD ?= build
+QUIET := $(if $(V),,@)
 ifeq ($(origin CC),default)
 CC := gcc
 endif
@@ -62,33 +63,39 @@ UNITS := $(UNIT_SRC:tests/unit/%.c=$(BUILD)/unit/%)
 all: lib $(PROGRAMS)
 lib: $(LIBS)
 
-$(BUILD)/obj/%.o: %.c Makefile
+$(BUILD)/obj/%.o: %.c
 	@mkdir -p $(@D)
-	$(CC) $(ALL_CFLAGS) -c $< -o $@
+	@echo '  cc $@'
+	$(QUIET)$(CC) $(ALL_CFLAGS) -c $< -o $@
 
 $(LIBPROTO): $(call obj,$(PROTO_SRC))
 $(LIBDB): $(call obj,$(DB_SRC))
 $(LIBKIT): $(call obj,$(KIT_SRC))
 $(LIBS):
 	@rm -f $@
-	$(AR) rcs $@ $^
+	@echo '  ar $@'
+	$(QUIET)$(AR) rcs $@ $^
 
 $(BUILD)/bin/busbar-broker: $(call obj,$(BROKER_SRC)) $(LIBPROTO)
 	@mkdir -p $(@D)
-	$(CC) $(SANITIZE) $(LDFLAGS) $^ -o $@ $(PROTO_LIBS)
+	@echo '  ld $@'
+	$(QUIET)$(CC) $(SANITIZE) $(LDFLAGS) $^ -o $@ $(PROTO_LIBS)
 
 $(BUILD)/bin/busbar-edge: $(call obj,$(EDGE_SRC)) $(LIBPROTO)
 	@mkdir -p $(@D)
-	$(CC) $(SANITIZE) $(LDFLAGS) $^ -o $@ $(EDGE_LIBS)
+	@echo '  ld $@'
+	$(QUIET)$(CC) $(SANITIZE) $(LDFLAGS) $^ -o $@ $(EDGE_LIBS)
 
 $(BUILD)/bin/busbar: $(call obj,$(TOOLS_SRC)) $(LIBDB) $(LIBPROTO)
 	@mkdir -p $(@D)
-	$(CC) $(SANITIZE) $(LDFLAGS) $^ -o $@ $(KIT_LIBS)
+	@echo '  ld $@'
+	$(QUIET)$(CC) $(SANITIZE) $(LDFLAGS) $^ -o $@ $(KIT_LIBS)
 
 define actor_rule
 $(BUILD)/bin/busbar-$(1): $(call obj,$(call actor_src,$(1))) $(LIBS)
 	@mkdir -p $$(@D)
-	$(CC) $(SANITIZE) $(LDFLAGS) $$^ -o $$@ $$(KIT_LIBS)
+	@echo '  ld $$@'
+	$(QUIET)$(CC) $(SANITIZE) $(LDFLAGS) $$^ -o $$@ $$(KIT_LIBS)
 endef
 $(foreach actor,$(ACTORS),$(eval $(call actor_rule,$(actor))))
 
@@ -96,12 +103,23 @@ $(foreach actor,$(ACTORS),$(eval $(call actor_rule,$(actor))))
 #  is used); a test that needs the inside of the broker or the edge includes the .c under test.
 $(BUILD)/unit/%: $(BUILD)/obj/tests/unit/%.o $(call obj,$(UNIT_HELP)) $(LIBS)
 	@mkdir -p $(@D)
-	$(CC) $(SANITIZE) $(LDFLAGS) $^ -o $@ $(call lib,cmocka) $(EDGE_LIBS) $(KIT_LIBS)
+	@echo '  ld $@'
+	$(QUIET)$(CC) $(SANITIZE) $(LDFLAGS) $^ -o $@ $(call lib,cmocka) $(EDGE_LIBS) $(KIT_LIBS)
 
 test-unit: $(UNITS)
 	@failed=; for test in $(UNITS); do \
 	    echo "== $$test"; $$test || failed="$$failed $$test"; done; \
 	if [ -n "$$failed" ]; then echo "failed:$$failed"; exit 1; fi
+
+#  Round trips of the bus, one line of JSON.
+.PHONY: bench-bus
+bench-bus: $(BUILD)/bench/bus_bench
+	@$<
+
+$(BUILD)/bench/%: $(BUILD)/obj/tests/bench/%.o $(LIBPROTO)
+	@mkdir -p $(@D)
+	@echo '  ld $@'
+	$(QUIET)$(CC) $(SANITIZE) $(LDFLAGS) $^ -o $@ $(PROTO_LIBS)
 
 #  The sources of proto once more, instrumented; a fuzz target is one file and what it needs of them.
 FUZZ_SRC := $(wildcard tests/fuzz/fuzz_*.c)
@@ -110,17 +128,20 @@ FUZZ_SAN := address,undefined -fno-sanitize-recover=undefined
 FUZZ_FLAGS = -std=gnu17 -D_GNU_SOURCE -I. $(WARNINGS) -Wno-frame-larger-than -O1 -g -pthread -MMD -MP \
     $(PACKAGE_CFLAGS)
 
-$(BUILD)/obj/fuzz/%.o: %.c Makefile
+$(BUILD)/obj/fuzz/%.o: %.c
 	@mkdir -p $(@D)
-	clang $(FUZZ_FLAGS) -fsanitize=fuzzer-no-link,$(FUZZ_SAN) -c $< -o $@
+	@echo '  cc $@'
+	$(QUIET)clang $(FUZZ_FLAGS) -fsanitize=fuzzer-no-link,$(FUZZ_SAN) -c $< -o $@
 
 $(BUILD)/fuzz/libproto.a: $(PROTO_SRC:%.c=$(BUILD)/obj/fuzz/%.o)
 	@mkdir -p $(@D)
 	@rm -f $@
-	$(AR) rcs $@ $^
+	@echo '  ar $@'
+	$(QUIET)$(AR) rcs $@ $^
 
 $(BUILD)/fuzz/%: $(BUILD)/obj/fuzz/tests/fuzz/fuzz_%.o $(BUILD)/fuzz/libproto.a
-	clang -fsanitize=fuzzer,$(FUZZ_SAN) $^ -o $@ $(PROTO_LIBS)
+	@echo '  ld $@'
+	$(QUIET)clang -fsanitize=fuzzer,$(FUZZ_SAN) $^ -o $@ $(PROTO_LIBS)
 
 fuzz: $(FUZZERS:%=$(BUILD)/fuzz/%)
 	@set -e; for name in $(FUZZERS); do \

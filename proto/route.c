@@ -3,8 +3,8 @@
 #include <inttypes.h>
 #include <stdio.h>
 
-#include "json.h"
-#include "route.h"
+#include "proto/json.h"
+#include "proto/route.h"
 
 static const char *const s_types [] = {
     [T_TEXT] = "text", [T_INT] = "int", [T_REAL] = "real", [T_BOOL] = "bool", [T_UUID] = "uuid",

@@ -3,7 +3,7 @@
 
 #include <stdio.h>
 
-#include "route.h"
+#include "proto/route.h"
 
 #define METHOD_MAX 120
 #define PATH_MAX_SIZE 512

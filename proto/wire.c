@@ -1,6 +1,6 @@
 //  wire.c -- codecs of the bus messages, expanded from wire.def.
 
-#include "wire.h"
+#include "proto/wire.h"
 
 //  Entries of each message's array: its number and its fields.
 enum {
