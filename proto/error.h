@@ -22,9 +22,10 @@ bool error_retry (error_code_t code);             //  true: the same request may
 error_code_t error_by_name (text_t name);         //  E_INTERNAL when unknown
 error_code_t error_by_status (int status);        //  nearest code; E_NONE below 400
 
-//  The code of a failed statement: unique and exclusion violations CONFLICT, foreign key NOT_FOUND,
-//  check / not null / bad text INVALID, cancelled TIMEOUT, connection and resource classes UNAVAILABLE,
-//  disk full STORAGE_FULL, our own class U0 ("U0409") the code of that HTTP status, else INTERNAL.
+//  The code of a failed statement: unique and exclusion violations CONFLICT, foreign key
+//  NOT_FOUND, check / not null / bad text INVALID, cancelled TIMEOUT, connection and resource
+//  classes UNAVAILABLE, disk full STORAGE_FULL, our own class U0 ("U0409") the code of that HTTP
+//  status, else INTERNAL.
 error_code_t error_by_sqlstate (const char *sqlstate);
 
 #endif

@@ -9,7 +9,8 @@
 #include "proto/json.h"
 #include "proto/token.h"
 
-//  Offset of the bracket that nests too deep, or -1. jansson recurses per level: look before it does.
+//  Offset of the bracket that nests too deep, or -1. jansson recurses per level: look before it
+//  does.
 static ptrdiff_t
 s_too_deep (text_t json)
 {
@@ -82,11 +83,13 @@ json_read (text_t json, buf_t *out, char *error, size_t error_size)
     }
     ptrdiff_t deep = s_too_deep (json);
     if (deep >= 0) {
-        snprintf (error, error_size, "json nests deeper than %d levels at byte %td", JSON_DEPTH, deep);
+        snprintf (error, error_size, "json nests deeper than %d levels at byte %td",
+                  JSON_DEPTH, deep);
         return false;
     }
     json_error_t why;
-    json_t *root = json_loadb (json.data, json.size, JSON_REJECT_DUPLICATES | JSON_DECODE_ANY, &why);
+    int flags = JSON_REJECT_DUPLICATES | JSON_DECODE_ANY;
+    json_t *root = json_loadb (json.data, json.size, flags, &why);
     if (!root) {
         //  jansson quotes the input, cut anywhere: its sentence without the quote is enough.
         char *near = strstr (why.text, " near ");

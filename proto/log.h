@@ -1,4 +1,4 @@
-//  log.h -- one logfmt line per event on stderr:  t=… level=info actor=clusters req=8f2c msg="…" k=v
+//  log.h -- one logfmt line per event on stderr:  t=… level=info actor=clusters msg="…" k=v …
 
 #ifndef LOG_H
 #define LOG_H
@@ -15,7 +15,8 @@ bool log_on (log_level_t level);
 //  Pairs after the message: name, value, name, value …, NULL. Values are quoted as needed, control
 //  bytes escaped, each cut at 2 KiB; a NULL value skips its pair. Never pass a secret.
 void log_event (log_level_t level, const char *msg, ...) __attribute__ ((sentinel));
-#define log_debug(...) do { if (log_on (LOG_DEBUG)) log_event (LOG_DEBUG, __VA_ARGS__, NULL); } while (0)
+#define log_debug(...) \
+    do { if (log_on (LOG_DEBUG)) log_event (LOG_DEBUG, __VA_ARGS__, NULL); } while (0)
 #define log_info(...)  log_event (LOG_INFO, __VA_ARGS__, NULL)
 #define log_warn(...)  log_event (LOG_WARN, __VA_ARGS__, NULL)
 #define log_error(...) log_event (LOG_ERROR, __VA_ARGS__, NULL)

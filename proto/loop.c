@@ -1,7 +1,8 @@
 //  loop.c -- epoll, a timer heap, an eventfd for posts, a signalfd, and hooks at the end of a turn.
 //
-//  While nobody nests the loop, the wait of epoll is the timer; once loop_fd was asked for, a timerfd is
-//  kept armed for the nearest timer, and hooks queued between turns make the eventfd readable.
+//  While nobody nests the loop, the wait of epoll is the timer; once loop_fd was asked for, a
+//  timerfd is kept armed for the nearest timer, and hooks queued between turns make the eventfd
+//  readable.
 
 #include <assert.h>
 #include <errno.h>

@@ -51,9 +51,9 @@ void ltimer_stop (ltimer_t *self);
 bool ltimer_active (const ltimer_t *self);
 void ltimer_end (ltimer_t **self_p);
 
-//  Run at the end of this turn, before the loop waits again. The hook is the caller's memory (put it
-//  in your struct, zeroed, with fn and arg set); scheduling it twice in a turn runs it once. Hooks
-//  scheduled by hooks run in the same turn.
+//  Run at the end of this turn, before the loop waits again. The hook is the caller's memory (put
+//  it in your struct, zeroed, with fn and arg set); scheduling it twice in a turn runs it once.
+//  Hooks scheduled by hooks run in the same turn.
 typedef struct hook {
     loop_fn *fn;
     void *arg;

@@ -6,8 +6,8 @@
 
 #define NEST_MAX 128         //  what the scan can track, whatever depth a caller asks for
 
-//  How a first byte is read: `length` bytes of big-endian length follow it, `fixed` says the size or
-//  count where none does; `extra` is the type byte of an ext.
+//  How a first byte is read: `length` bytes of big-endian length follow it, `fixed` says the size
+//  or count where none does; `extra` is the type byte of an ext.
 typedef struct {
     uint8_t type, length, fixed, extra;
 } kind_t;

@@ -9,9 +9,11 @@
 #include "text.h"
 
 #define MP_DEPTH 64          //  nesting accepted anywhere
-#define MP_EXT_JSON 1        //  ext 1: UTF-8 text of one JSON value, made by PostgreSQL or us ("ready JSON")
+#define MP_EXT_JSON 1        //  "ready JSON": UTF-8 text of one value, made by PostgreSQL or us
 
-typedef enum { MP_NONE, MP_NIL, MP_BOOL, MP_INT, MP_REAL, MP_TEXT, MP_BIN, MP_ARRAY, MP_MAP, MP_EXT } mp_type_t;
+typedef enum {
+    MP_NONE, MP_NIL, MP_BOOL, MP_INT, MP_REAL, MP_TEXT, MP_BIN, MP_ARRAY, MP_MAP, MP_EXT
+} mp_type_t;
 
 //  One value inside scanned bytes; borrowed. MP_NONE (data NULL) is "absent".
 typedef struct {
@@ -20,16 +22,18 @@ typedef struct {
 } mp_t;
 
 //  Is there one whole, well-formed value at the start of `data`: sizes that fit, nesting at most
-//  `depth`, map keys text and without duplicates not checked, text valid UTF-8? Returns its size, 0 if not.
+//  `depth`, map keys text and without duplicates not checked, text valid UTF-8? Returns its size,
+//  0 if not.
 size_t mp_valid (const void *data, size_t size, unsigned depth);
 
 //  View of exactly one scanned value of `size` bytes.
 mp_t mp_of (const void *data, size_t size);
 static const mp_t mp_none = { NULL, NULL };
 
-//  The head of the value at `at`, for code that walks bytes in one pass: `data` is where its payload
-//  starts (entries of a container, type byte of an ext), `size` the bytes of the payload of anything but a
-//  container, `count` the entries of a container. False when head or payload do not fit before `end`.
+//  The head of the value at `at`, for code that walks bytes in one pass: `data` is where its
+//  payload starts (entries of a container, type byte of an ext), `size` the bytes of the payload
+//  of anything but a container, `count` the entries of a container. False when head or payload do
+//  not fit before `end`.
 typedef struct {
     mp_type_t type;
     const uint8_t *data;

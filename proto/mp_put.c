@@ -1,4 +1,5 @@
-//  mp_put.c -- the builder of MessagePack: every value in its shortest form, but what is closed later.
+//  mp_put.c -- the builder of MessagePack: every value in its shortest form, but what is closed
+//  later.
 
 #include <assert.h>
 

@@ -146,8 +146,8 @@ s_env_file (void)
     return values;
 }
 
-//  The first of the names "A|B|C" that has a value, in the environment or else in the file. An empty
-//  variable is an unset one: that is how compose files leave things out.
+//  The first of the names "A|B|C" that has a value, in the environment or else in the file. An
+//  empty variable is an unset one: that is how compose files leave things out.
 static const char *
 s_env_value (const opt_t *opt, hash_t *file)
 {

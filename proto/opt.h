@@ -1,4 +1,5 @@
-//  opt.h -- one table of options becomes flags, environment names, .env, --help and the README table.
+//  opt.h -- one table of options becomes flags, environment names, .env, --help and the README
+//  table.
 
 #ifndef OPT_H
 #define OPT_H
@@ -8,7 +9,8 @@
 #define BUSBAR_VERSION "0.1.0"
 
 typedef enum { OPT_STR, OPT_INT, OPT_BOOL } opt_type_t;
-enum { OPT_REQUIRED = 1, OPT_SECRET = 2 };         //  a secret is never printed and never taken from argv
+//  A secret is never printed and never taken from argv.
+enum { OPT_REQUIRED = 1, OPT_SECRET = 2 };
 
 typedef struct {
     const char *name;        //  flag without dashes: "token-ttl"
@@ -20,13 +22,15 @@ typedef struct {
     const char *value;       //  filled by opt_read; owned by the table
 } opt_t;
 
-//  Fill the table (ends with {0}) from: flags (--name=value, --name value, --bool), then environment,
-//  then `.env` in the working directory, then defaults; flags win. Rest arguments are moved to the
-//  front of argv, behind argv [0], and counted in *argc with it; "--" ends the flags. Returns 0; 1 when --help or --version was answered on stdout;
-//  2 after a clear message on stderr.
+//  Fill the table (ends with {0}) from: flags (--name=value, --name value, --bool), then
+//  environment, then `.env` in the working directory, then defaults; flags win. Rest arguments
+//  are moved to the front of argv, behind argv [0], and counted in *argc with it; "--" ends the
+//  flags. Returns 0; 1 when --help or --version was answered on stdout; 2 after a clear message
+//  on stderr.
 int opt_read (opt_t *table, int *argc, char **argv, const char *usage);
 
-const char *opt_str (const opt_t *table, const char *name);   //  asserts that the name exists; NULL: unset
+//  These abort when no option has the name. opt_str: NULL when unset.
+const char *opt_str (const opt_t *table, const char *name);
 int64_t opt_int (const opt_t *table, const char *name);
 bool opt_bool (const opt_t *table, const char *name);
 

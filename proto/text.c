@@ -19,7 +19,8 @@ text_hash (text_t a)
     return hash ^ (hash >> 33);
 }
 
-//  Size of the well-formed sequence at `at` (of at least one byte, the first >= 0x80), 0 if it is not.
+//  Size of the well-formed sequence at `at` (of at least one byte, the first >= 0x80), 0 if it is
+//  not.
 static size_t
 s_utf8_sequence (const uint8_t *at, const uint8_t *end)
 {

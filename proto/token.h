@@ -1,5 +1,5 @@
-//  token.h -- HS256 JSON Web Tokens and the random and hashed secrets around them. The one place that
-//  decides whether a token is good: edge, broker door and identity use it.
+//  token.h -- HS256 JSON Web Tokens and the random and hashed secrets around them. The one place
+//  that decides whether a token is good: edge, broker door and identity use it.
 
 #ifndef TOKEN_H
 #define TOKEN_H
@@ -8,13 +8,15 @@
 
 #define TOKEN_MAX 4096       //  longest token looked at
 
-typedef enum { TOKEN_OK, TOKEN_MALFORMED, TOKEN_FORGED, TOKEN_EXPIRED, TOKEN_NOT_YET } token_verdict_t;
+typedef enum {
+    TOKEN_OK, TOKEN_MALFORMED, TOKEN_FORGED, TOKEN_EXPIRED, TOKEN_NOT_YET
+} token_verdict_t;
 
-//  Verify. Accepted: exactly three base64url parts without padding or foreign bytes, header alg exactly
-//  "HS256" (typ absent or JWT, no crit), signature over the bytes of `key` compared in constant time,
-//  claims a JSON object without duplicate keys, exp an integer > now (no leeway), nbf and iat integers
-//  when present (nbf <= now), sub a non-empty text. On TOKEN_OK the claims are appended to `claims`
-//  as MessagePack. `now` is Unix seconds.
+//  Verify. Accepted: exactly three base64url parts without padding or foreign bytes, header alg
+//  exactly "HS256" (typ absent or JWT, no crit), signature over the bytes of `key` compared in
+//  constant time, claims a JSON object without duplicate keys, exp an integer > now (no leeway),
+//  nbf and iat integers when present (nbf <= now), sub a non-empty text. On TOKEN_OK the claims
+//  are appended to `claims` as MessagePack. `now` is Unix seconds.
 token_verdict_t token_verify (text_t token, text_t key, int64_t now, buf_t *claims);
 const char *token_verdict_text (token_verdict_t verdict);     //  "token has expired", …
 

@@ -52,7 +52,7 @@ for file in "$@"; do
             complain "$file: $from must not include $path"
         fi
     done
-    wide=$(expand "$file" | awk 'length ($0) > 100 { print NR; exit }')
-    [ -z "$wide" ] || complain "$file:$wide: wider than 100 columns"
+    wide=$(LC_ALL=C.UTF-8 grep -nE '^.{101,}' "$file" | head -n 1)
+    [ -z "$wide" ] || complain "$file:${wide%%:*}: wider than 100 columns"
 done
 exit $status

@@ -1,5 +1,5 @@
-//  fuzz_token.c -- no foreign token is good; claims of ours, whatever they are, never break the rules;
-//  base64 has one text per value.
+//  fuzz_token.c -- no foreign token is good; claims of ours, whatever they are, never break the
+//  rules; base64 has one text per value.
 
 #include <assert.h>
 #include <stdlib.h>

@@ -43,7 +43,8 @@ scan_takes_whole_values_only (void **state)
     buf_t buf = { 0 };
     put_everything (&buf);
     assert_int_equal (mp_valid (buf.data, buf.size, MP_DEPTH), buf.size);
-    //  Near every head: cut everywhere, in memory of that very size so that a sanitizer sees an overrun.
+    //  Near every head: cut everywhere, in memory of that very size so that a sanitizer sees an
+    //  overrun.
     for (size_t size = 0; size < buf.size; size += size < 3000 ? 1 : 4099) {
         uint8_t *cut = malloc (size ? size : 1);
         memcpy (cut, buf.data, size);
@@ -137,7 +138,8 @@ integers_are_exact (void **state)
     for (size_t n = 0; n < sizeof edges / sizeof *edges; n++)
         for (int64_t near = -2; near <= 2; near++)
             for (int sign = -1; sign <= 1; sign += 2) {
-                int64_t value = (int64_t) ((uint64_t) sign * ((uint64_t) edges [n] + (uint64_t) near));
+                uint64_t size = (uint64_t) edges [n] + (uint64_t) near;
+                int64_t value = (int64_t) ((uint64_t) sign * size);
                 int64_t back;
                 buf_clear (&buf);
                 mp_put_int (&buf, value);

@@ -113,7 +113,8 @@ static void
 rest_moves_to_the_front (void **state)
 {
     (void) state;
-    assert_int_equal (reads (s_table, "call", "--fast", "a=b", "--name", "n", "--", "--port", NULL), 0);
+    assert_int_equal (reads (s_table, "call", "--fast", "a=b", "--name", "n", "--", "--port", NULL),
+                      0);
     assert_int_equal (s_argc, 4);
     assert_string_equal (s_argv [1], "call");
     assert_string_equal (s_argv [2], "a=b");
