@@ -205,7 +205,7 @@ static opt_t options [] = {
 int
 main (int argc, char **argv)
 {
-    static actor_t actor = {
+    actor_t actor = {
         .name = "identity", .sql = (const char *const []) { identity_sql, NULL }, .routes = routes, .channels = channels, .options = options,
         .load = identity_load,
         .every = (const tick_t []) { { 5000, identity_beat }, { 3600000, identity_purge }, { 0 } } };

@@ -50,8 +50,8 @@ typedef struct {
 } resource_t;
 
 typedef struct {
-    route_spec_t spec;
     CO void (*action) (req_t *req);
+    route_spec_t spec;
     const char *statement;       //  report: named SQL, $1 owner, then .in fields in order
     const resource_t *resource;
     int serial;                  //  BY_ID: calls with the same :id run one after another, in arrival order

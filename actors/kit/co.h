@@ -21,6 +21,8 @@ co_t *co_self (void);
 CO void co_suspend (void);
 //  Continue a suspended coroutine now (from the loop's stack only; from another coroutine use co_wake).
 void co_resume (co_t *co);
+//  Continue it from anywhere: now on the loop's stack, else as soon as the running coroutine gives that back.
+void co_wake (co_t *co);
 size_t co_alive (void);
 void co_limit (size_t limit);            //  default 4,096
 void co_drain (void);                    //  free parked stacks (shutdown)

@@ -190,7 +190,7 @@ int
 main (int argc, char **argv)
 {
     static opt_t options [] = { { 0 } };
-    static actor_t actor = {
+    actor_t actor = {
         .name = "platform", .sql = (const char *const []) { platform_sql, NULL }, .routes = routes, .dependants = dependants,
         .options = options };
     return actor_main (argc, argv, &actor);

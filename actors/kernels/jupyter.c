@@ -1,0 +1,504 @@
+//  jupyter.c -- sockets, requests, the handshake and the rule that says when a cell is complete.
+
+#include <assert.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <time.h>
+
+#include "../../proto/json.h"
+#include "../../proto/token.h"
+#include "../../proto/zio.h"
+#include "jupyter.h"
+#include "lenient.h"
+#include "signer.h"
+
+#define DELIMITER "<IDS|MSG>"
+#define PARTS_MAX 64         //  frames of a message that we look at
+#define NUDGE_EVERY 250      //  ms between handshake requests
+#define NUDGES 16            //  handshake requests remembered
+#define IDLE_LATE 2000       //  ms after a reply without idle until we look for it
+#define TURN_MESSAGES 64     //  received before other descriptors get their share
+#define TURN_BYTES (8 << 20)
+
+typedef struct {
+    jupyter_t *jupyter;
+    jupyter_channel_t channel;
+    void *socket;
+    zio_t *io;
+} line_t;
+
+typedef struct {
+    zmq_msg_t parts [PARTS_MAX];
+    size_t count, bytes;
+} frames_t;
+
+struct jupyter {
+    loop_t *loop;
+    void *zmq;
+    jupyter_life_t life;
+    signer_t *signer;
+    char session [37];
+    uint64_t number;                     //  of the last request
+    line_t lines [JUPYTER_CHANNELS];
+    bool ready, ended;
+    unsigned nesting;                    //  callbacks on the stack: destroy waits for them
+    struct {
+        char id [JUPYTER_ID];
+        bool reply, idle;
+    } nudges [NUDGES];                   //  by number
+    uint64_t nudged;
+    ltimer_t *timer;                     //  next nudge; later: the idle that is late
+
+    char running [JUPYTER_ID];           //  empty: nothing runs
+    char last [JUPYTER_ID];              //  what jupyter_execute answered
+    bool replied, idled;
+    buf_t reply;                         //  content of the reply, kept until the idle
+    char probe [JUPYTER_ID];             //  request whose idle proves that ours was lost
+    buf_t asked;                         //  header of the input_request that waits; empty: none
+
+    buf_t header, parent, content;       //  of the message at hand
+    jupyter_stats_t stats;
+};
+
+//  ---- sending ----
+
+static void
+s_date (char out [40])
+{
+    struct timespec now;
+    struct tm parts;
+    clock_gettime (CLOCK_REALTIME, &now);
+    gmtime_r (&now.tv_sec, &parts);
+    size_t size = strftime (out, 24, "%Y-%m-%dT%H:%M:%S", &parts);
+    snprintf (out + size, 40 - size, ".%06ldZ", now.tv_nsec / 1000);
+}
+
+static bool
+s_transmit (line_t *line, const text_t frames [FRAMES])
+{
+    char signature [SIGNATURE_SIZE + 1];
+    signer_sign (line->jupyter->signer, frames, signature);
+    if (zmq_send (line->socket, DELIMITER, sizeof DELIMITER - 1, ZMQ_SNDMORE | ZMQ_DONTWAIT) < 0)
+        return false;
+    //  The first part was taken, so the rest is.
+    zmq_send (line->socket, signature, SIGNATURE_SIZE, ZMQ_SNDMORE | ZMQ_DONTWAIT);
+    for (size_t n = 0; n < FRAMES; n++)
+        zmq_send (line->socket, frames [n].data, frames [n].size,
+                  ZMQ_DONTWAIT | (n + 1 < FRAMES ? ZMQ_SNDMORE : 0));
+    zio_sent (line->io);
+    return true;
+}
+
+//  Send a request and write its id into `id`.
+static bool
+s_request (jupyter_t *self, jupyter_channel_t channel, const char *type, text_t parent, text_t content,
+           char id [JUPYTER_ID])
+{
+    char date [40];
+    s_date (date);
+    snprintf (id, JUPYTER_ID, "%s_%llu", self->session, (unsigned long long) ++self->number);
+    buf_t header = { 0 };
+    buf_putf (&header, "{\"msg_id\":\"%s\",\"session\":\"%s\",\"username\":\"busbar\",\"date\":\"%s\","
+              "\"msg_type\":\"%s\",\"version\":\"5.3\"}", id, self->session, date, type);
+    text_t frames [FRAMES] = { buf_text (&header), parent, TEXT ("{}"), content };
+    bool ok = s_transmit (&self->lines [channel], frames);
+    buf_free (&header);
+    return ok;
+}
+
+static void
+s_nudge (jupyter_t *self)
+{
+    size_t place = self->nudged++ % NUDGES;
+    self->nudges [place].reply = self->nudges [place].idle = false;
+    if (!s_request (self, JUPYTER_SHELL, "kernel_info_request", TEXT ("{}"), TEXT ("{}"),
+                    self->nudges [place].id))
+        self->nudges [place].id [0] = 0;
+    ltimer_set (self->timer, NUDGE_EVERY);
+}
+
+static void
+s_on_timer (void *arg)
+{
+    jupyter_t *self = arg;
+    if (!self->ready)
+        s_nudge (self);
+    //  Publishing may lose what a slow reader has no room for, the idle too. What is published for a
+    //  later request comes behind it: when that arrives, the idle will not come any more.
+    else if (self->replied && !self->idled && !self->probe [0])
+        s_request (self, JUPYTER_SHELL, "kernel_info_request", TEXT ("{}"), TEXT ("{}"), self->probe);
+}
+
+//  ---- what came ----
+
+static void
+s_finish (jupyter_t *self)
+{
+    char id [JUPYTER_ID];
+    snprintf (id, sizeof id, "%s", self->running);
+    self->running [0] = self->probe [0] = 0;
+    buf_clear (&self->asked);
+    ltimer_stop (self->timer);
+    //  The callback may start the next cell, whose reply takes the buffer.
+    buf_t reply = self->reply;
+    self->reply = (buf_t) { 0 };
+    mp_t content = mp_buf (&reply);
+    self->life.finished (self->life.arg, text_of (id), mp_text (mp_get (content, "status")), content);
+    buf_free (&reply);
+}
+
+static void
+s_ready_when_nudged (jupyter_t *self, text_t parent, bool reply, bool idle)
+{
+    for (size_t n = 0; n < NUDGES && !self->ready; n++)
+        if (parent.size && text_is (parent, self->nudges [n].id)) {
+            self->nudges [n].reply |= reply;
+            self->nudges [n].idle |= idle;
+            if (self->nudges [n].reply && self->nudges [n].idle) {
+                self->ready = true;
+                ltimer_stop (self->timer);
+                self->life.ready (self->life.arg);
+            }
+            return;
+        }
+}
+
+static void
+s_on_reply (jupyter_t *self, const jupyter_message_t *message)
+{
+    if (text_is (message->type, "kernel_info_reply"))
+        s_ready_when_nudged (self, message->parent, true, false);
+    if (!text_is (message->type, "execute_reply") || !self->running [0]
+        || !text_is (message->parent, self->running) || self->replied)
+        return;
+    self->replied = true;
+    buf_clear (&self->reply);
+    buf_put (&self->reply, message->content.data, (size_t) (message->content.end - message->content.data));
+    text_t status = mp_text (mp_get (message->content, "status"));
+    //  An aborted request gets a reply alone from IRkernel.
+    if (self->idled || text_is (status, "aborted") || text_is (status, "abort"))
+        s_finish (self);
+    else
+        ltimer_set (self->timer, IDLE_LATE);
+}
+
+static void
+s_on_status (jupyter_t *self, const jupyter_message_t *message)
+{
+    if (!text_is (mp_text (mp_get (message->content, "execution_state")), "idle"))
+        return;
+    if (!self->ready) {
+        s_ready_when_nudged (self, message->parent, false, true);
+        return;
+    }
+    if (!self->running [0])
+        return;
+    if (text_is (message->parent, self->running))
+        self->idled = true;
+    else if (self->probe [0] && self->replied && text_is (message->parent, self->probe)) {
+        self->stats.lost_idles++;
+        self->idled = true;
+    }
+    if (self->idled && self->replied)
+        s_finish (self);
+}
+
+static void
+s_dispatch (jupyter_t *self, const jupyter_message_t *message)
+{
+    switch (message->channel) {
+    case JUPYTER_SHELL:
+        s_on_reply (self, message);
+        break;
+    case JUPYTER_IOPUB:
+        if (text_is (message->type, "status"))
+            s_on_status (self, message);
+        else if (message->parent.size)
+            self->life.message (self->life.arg, message);
+        break;
+    case JUPYTER_STDIN:
+        if (!text_is (message->type, "input_request") || !self->running [0]
+            || !text_is (message->parent, self->running))
+            break;
+        self->life.message (self->life.arg, message);
+        break;
+    default:
+        break;
+    }
+}
+
+static text_t
+s_part (frames_t *frames, size_t position)
+{
+    return (text_t) { zmq_msg_data (&frames->parts [position]), zmq_msg_size (&frames->parts [position]) };
+}
+
+static bool
+s_map_read (text_t json, buf_t *out)
+{
+    buf_clear (out);
+    return json.size && lenient_read (json, out) && mp_type (mp_buf (out)) == MP_MAP;
+}
+
+//  Find the delimiter; the frames after it are signature, header, parent, metadata, content, buffers.
+static bool
+s_locate (frames_t *frames, text_t *signature, text_t found [FRAMES])
+{
+    for (size_t n = 0; n < frames->count; n++)
+        if (text_eq (s_part (frames, n), TEXT (DELIMITER))) {
+            if (frames->count - n < 2 + FRAMES)
+                return false;
+            *signature = s_part (frames, n + 1);
+            for (size_t at = 0; at < FRAMES; at++)
+                found [at] = s_part (frames, n + 2 + at);
+            return true;
+        }
+    return false;
+}
+
+static void
+s_receive (line_t *line, frames_t *frames)
+{
+    jupyter_t *self = line->jupyter;
+    text_t signature, parts [FRAMES];
+    jupyter_message_t message = { .channel = line->channel };
+    self->stats.received++;
+    self->stats.bytes += frames->bytes;
+    if (!s_locate (frames, &signature, parts) || !s_map_read (parts [FRAME_HEADER], &self->header)
+        || !s_map_read (parts [FRAME_PARENT], &self->parent)) {
+        self->stats.malformed++;
+        return;
+    }
+    message.type = mp_text (mp_get (mp_buf (&self->header), "msg_type"));
+    message.parent = mp_text (mp_get (mp_buf (&self->parent), "msg_id"));
+    message.size = parts [FRAME_CONTENT].size;
+    if (line->channel == JUPYTER_IOPUB && !text_is (message.type, "status")
+        && self->life.skip (self->life.arg, message.parent, message.type, message.size)) {
+        self->stats.skipped++;
+        return;
+    }
+    switch (signer_check (self->signer, signature, parts)) {
+    case SIGNATURE_FORGED: self->stats.forged++; return;
+    case SIGNATURE_REPLAYED: self->stats.replayed++; return;
+    case SIGNATURE_GOOD: break;
+    }
+    if (!s_map_read (parts [FRAME_CONTENT], &self->content)) {
+        self->stats.malformed++;
+        return;
+    }
+    message.content = mp_buf (&self->content);
+    if (line->channel == JUPYTER_STDIN && text_is (message.type, "input_request")) {
+        buf_clear (&self->asked);
+        buf_put (&self->asked, parts [FRAME_HEADER].data, parts [FRAME_HEADER].size);
+    }
+    s_dispatch (self, &message);
+}
+
+//  One message; parts beyond PARTS_MAX are read and dropped. False: nothing there.
+static bool
+s_take (line_t *line, frames_t *frames)
+{
+    frames->count = frames->bytes = 0;
+    for (bool more = true; more;) {
+        zmq_msg_t part;
+        zmq_msg_init (&part);
+        if (zmq_msg_recv (&part, line->socket, ZMQ_DONTWAIT) < 0) {
+            zmq_msg_close (&part);
+            break;
+        }
+        frames->bytes += zmq_msg_size (&part);
+        more = zmq_msg_more (&part);
+        if (frames->count < PARTS_MAX) {
+            zmq_msg_init (&frames->parts [frames->count]);
+            zmq_msg_move (&frames->parts [frames->count++], &part);
+        }
+        zmq_msg_close (&part);
+    }
+    return frames->count > 0;
+}
+
+static void s_free (jupyter_t *self);
+
+static void
+s_on_input (void *arg)
+{
+    line_t *line = arg;
+    jupyter_t *self = line->jupyter;
+    static frames_t frames;              //  4 KiB of heads: not for the stack; one thread, never nested
+    size_t bytes = 0;
+    self->nesting++;
+    for (int n = 0; n < TURN_MESSAGES && bytes < TURN_BYTES && !self->ended && s_take (line, &frames); n++) {
+        bytes += frames.bytes;
+        s_receive (line, &frames);
+        for (size_t at = 0; at < frames.count; at++)
+            zmq_msg_close (&frames.parts [at]);
+    }
+    if (--self->nesting == 0 && self->ended)
+        s_free (self);
+}
+
+//  ---- life ----
+
+void
+jupyter_connection_file (buf_t *out, const char *prefix, const char *key, const char *kernel)
+{
+    buf_puts (out, "{\"shell_port\":1,\"iopub_port\":2,\"stdin_port\":3,\"control_port\":4,\"hb_port\":5,\"ip\":");
+    json_quote (text_of (prefix), out);
+    buf_puts (out, ",\"transport\":\"ipc\",\"signature_scheme\":\"hmac-sha256\",\"key\":");
+    json_quote (text_of (key), out);
+    buf_puts (out, ",\"kernel_name\":");
+    json_quote (text_of (kernel), out);
+    buf_puts (out, "}\n");
+}
+
+jupyter_t *
+jupyter_new (loop_t *loop, void *zmq, text_t key, const jupyter_life_t *life)
+{
+    jupyter_t *self = xcalloc (1, sizeof *self);
+    self->loop = loop;
+    self->zmq = zmq;
+    self->life = *life;
+    self->signer = signer_new (key);
+    self->timer = loop_timer (loop, s_on_timer, self);
+    uuid_make (self->session);
+    return self;
+}
+
+static bool
+s_line_open (jupyter_t *self, jupyter_channel_t channel, const char *endpoint)
+{
+    line_t *line = &self->lines [channel];
+    *line = (line_t) { .jupyter = self, .channel = channel };
+    line->socket = zmq_socket (self->zmq, channel == JUPYTER_IOPUB ? ZMQ_SUB : ZMQ_DEALER);
+    if (!line->socket)
+        return false;
+    int linger = 0, unlimited = 0, reconnect = 20, reconnect_max = 500;
+    int64_t largest = JUPYTER_MESSAGE_MAX;
+    zmq_setsockopt (line->socket, ZMQ_LINGER, &linger, sizeof linger);
+    zmq_setsockopt (line->socket, ZMQ_MAXMSGSIZE, &largest, sizeof largest);
+    zmq_setsockopt (line->socket, ZMQ_RECONNECT_IVL, &reconnect, sizeof reconnect);
+    zmq_setsockopt (line->socket, ZMQ_RECONNECT_IVL_MAX, &reconnect_max, sizeof reconnect_max);
+    if (channel == JUPYTER_IOPUB) {
+        //  With a limit the kernel's publisher drops silently while we are slow; what is kept is bounded above us.
+        zmq_setsockopt (line->socket, ZMQ_RCVHWM, &unlimited, sizeof unlimited);
+        zmq_setsockopt (line->socket, ZMQ_SUBSCRIBE, "", 0);
+    }
+    else
+        //  The kernel asks for input on stdin by the routing id that it saw on shell.
+        zmq_setsockopt (line->socket, ZMQ_ROUTING_ID, self->session, strlen (self->session));
+    if (zmq_connect (line->socket, endpoint) != 0)
+        return false;
+    line->io = zio_new (self->loop, line->socket, s_on_input, line);
+    return true;
+}
+
+bool
+jupyter_connect (jupyter_t *self, const char *const endpoints [JUPYTER_CHANNELS])
+{
+    for (jupyter_channel_t channel = 0; channel < JUPYTER_CHANNELS; channel++)
+        if (!s_line_open (self, channel, endpoints [channel]))
+            return false;
+    s_nudge (self);
+    return true;
+}
+
+static void
+s_free (jupyter_t *self)
+{
+    for (size_t n = 0; n < JUPYTER_CHANNELS; n++) {
+        zio_end (&self->lines [n].io);
+        if (self->lines [n].socket)
+            zmq_close (self->lines [n].socket);
+    }
+    ltimer_end (&self->timer);
+    signer_destroy (&self->signer);
+    buf_free (&self->reply);
+    buf_free (&self->asked);
+    buf_free (&self->header);
+    buf_free (&self->parent);
+    buf_free (&self->content);
+    free (self);
+}
+
+void
+jupyter_destroy (jupyter_t **self_p)
+{
+    jupyter_t *self = *self_p;
+    *self_p = NULL;
+    if (!self)
+        return;
+    self->ended = true;
+    if (self->nesting == 0)
+        s_free (self);
+}
+
+bool
+jupyter_ready (const jupyter_t *self)
+{
+    return self->ready;
+}
+
+const char *
+jupyter_execute (jupyter_t *self, text_t code)
+{
+    if (!self->ready || self->running [0])
+        return NULL;
+    buf_t content = { 0 };
+    buf_puts (&content, "{\"code\":");
+    json_quote (code, &content);
+    buf_puts (&content, ",\"silent\":false,\"store_history\":true,\"user_expressions\":{},"
+              "\"allow_stdin\":true,\"stop_on_error\":true}");
+    self->replied = self->idled = false;
+    self->probe [0] = 0;
+    buf_clear (&self->asked);
+    bool ok = s_request (self, JUPYTER_SHELL, "execute_request", TEXT ("{}"), buf_text (&content), self->running);
+    buf_free (&content);
+    if (!ok)
+        self->running [0] = 0;
+    snprintf (self->last, sizeof self->last, "%s", self->running);
+    return ok ? self->last : NULL;
+}
+
+text_t
+jupyter_running (const jupyter_t *self)
+{
+    return text_of (self->running);
+}
+
+bool
+jupyter_input (jupyter_t *self, text_t value)
+{
+    if (!self->running [0] || self->asked.size == 0)
+        return false;
+    char id [JUPYTER_ID];
+    buf_t content = { 0 };
+    buf_puts (&content, "{\"value\":");
+    json_quote (value, &content);
+    buf_putc (&content, '}');
+    bool ok = s_request (self, JUPYTER_STDIN, "input_reply", buf_text (&self->asked), buf_text (&content), id);
+    buf_free (&content);
+    buf_clear (&self->asked);
+    return ok;
+}
+
+void
+jupyter_interrupt (jupyter_t *self)
+{
+    char id [JUPYTER_ID];
+    if (self->lines [JUPYTER_CONTROL].io)
+        s_request (self, JUPYTER_CONTROL, "interrupt_request", TEXT ("{}"), TEXT ("{}"), id);
+}
+
+void
+jupyter_shutdown (jupyter_t *self)
+{
+    char id [JUPYTER_ID];
+    if (self->lines [JUPYTER_CONTROL].io)
+        s_request (self, JUPYTER_CONTROL, "shutdown_request", TEXT ("{}"), TEXT ("{\"restart\":false}"), id);
+}
+
+const jupyter_stats_t *
+jupyter_stats (const jupyter_t *self)
+{
+    return &self->stats;
+}

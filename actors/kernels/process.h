@@ -1,0 +1,26 @@
+//  process.h -- what /proc says about a kernel's processes.
+
+#ifndef KERNELS_PROCESS_H
+#define KERNELS_PROCESS_H
+
+#include <stdint.h>
+#include <sys/types.h>
+
+typedef struct {
+    size_t processes;
+    uint64_t memory;         //  bytes resident, shared pages counted once where that can be known
+} process_tree_t;
+
+//  Below bwrap's two processes stands the kernel: signals for the kernel must not hit them. `root` itself when it is not bwrap.
+pid_t process_innermost (pid_t root);
+
+//  SIGKILL to the first process of the tree's pid namespace (everything in it goes with it) and to `root`'s session.
+void process_kill (pid_t root);
+
+//  Everything below and with `root`. Shared pages are told apart only when the plain sum is above `closer`, which costs more.
+process_tree_t process_measure (pid_t root, uint64_t closer);
+
+//  Resident bytes of this very process.
+uint64_t process_own_memory (void);
+
+#endif

@@ -1,0 +1,265 @@
+//  spawner.c -- starts, signals and reaps kernels; single-threaded, knows nothing of the bus.
+
+#include <errno.h>
+#include <fcntl.h>
+#include <grp.h>
+#include <linux/openat2.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+#include <sys/signalfd.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "process.h"
+#include "spawner.h"
+
+#define ARGS_MAX 256
+#define SPARE_FD 100         //  out of the way of the numbers that the child gets
+#define CHILDREN_MAX 1024
+
+typedef struct {
+    int socket, signals;
+    pid_t children [CHILDREN_MAX];       //  not yet reaped, so the numbers are theirs; 0: free
+    char data [SPAWNER_PACKET];
+    int fds [SPAWNER_FDS];
+    size_t count;
+} spawner_t;
+
+//  ---- in the child ----
+
+static void
+s_limit (int resource, rlim_t value)
+{
+    struct rlimit limit = { value, value };
+    setrlimit (resource, &limit);
+}
+
+static void
+s_write (const char *path, const char *text)
+{
+    int fd = open (path, O_WRONLY | O_CLOEXEC);
+    if (fd >= 0 && write (fd, text, strlen (text)) < 0)
+        (void) 0;            //  where it may not be written the kernel runs without
+    if (fd >= 0)
+        close (fd);
+}
+
+static void
+s_child (spawner_t *self, const packet_t *ask, char *const *argv)
+{
+    sigset_t none;
+    sigemptyset (&none);
+    setsid ();
+    prctl (PR_SET_PDEATHSIG, SIGKILL);
+    //  First out of each other's way, then to their numbers, which ends close-on-exec.
+    for (size_t n = 0; n < self->count; n++)
+        self->fds [n] = fcntl (self->fds [n], F_DUPFD_CLOEXEC, SPARE_FD);
+    int null = open ("/dev/null", O_RDWR | O_CLOEXEC);
+    dup2 (null, STDIN_FILENO);
+    dup2 (self->count ? self->fds [0] : null, STDOUT_FILENO);
+    dup2 (self->count ? self->fds [0] : null, STDERR_FILENO);
+    for (size_t n = 1; n < self->count; n++)
+        dup2 (self->fds [n], SPAWNER_FIRST_FD + (int) n - 1);
+    s_limit (RLIMIT_CORE, 0);
+    s_limit (RLIMIT_NOFILE, 1024);
+    s_limit (RLIMIT_FSIZE, (rlim_t) ask->pid << 20);
+    //  The machine in need takes kernels first, and the bus comes before them.
+    s_write ("/proc/self/oom_score_adj", "800");
+    if (setpriority (PRIO_PROCESS, 0, 5) != 0)
+        _exit (126);
+    //  A socket in a mount namespace of its own is reached by nobody else; the actor may have another uid.
+    umask (0);
+    if (ask->number > 0) {
+        uid_t uid = (uid_t) ask->number;
+        if (setgroups (0, NULL) != 0 || setresgid (uid, uid, uid) != 0 || setresuid (uid, uid, uid) != 0)
+            _exit (126);
+        //  Changing the uid forgot it.
+        prctl (PR_SET_PDEATHSIG, SIGKILL);
+    }
+    if (chdir ("/") != 0)
+        _exit (126);
+    //  The loop ignores and blocks signals that a kernel wants.
+    for (int signo = 1; signo < NSIG; signo++)
+        signal (signo, SIG_DFL);
+    sigprocmask (SIG_SETMASK, &none, NULL);
+    static char *const environment [] = { "PATH=/usr/local/bin:/usr/bin:/bin", NULL };
+    execve (argv [0], argv, environment);
+    _exit (127);
+}
+
+//  ---- requests ----
+
+//  Where a child stands in the table, or the place of `pid` 0: a free one. NULL: not there.
+static pid_t *
+s_child_slot (spawner_t *self, pid_t pid)
+{
+    for (size_t n = 0; n < CHILDREN_MAX; n++)
+        if (self->children [n] == pid)
+            return &self->children [n];
+    return NULL;
+}
+
+static void
+s_start (spawner_t *self, const packet_t *ask, size_t size)
+{
+    char *argv [ARGS_MAX + 1];
+    size_t argc = 0;
+    packet_t tell = { TELL_STARTED, ask->serial, -1, E2BIG };
+    for (size_t at = 0; at < size && argc < ARGS_MAX; at += strlen (self->data + at) + 1)
+        argv [argc++] = self->data + at;
+    argv [argc] = NULL;
+    int pidfd = -1;
+    pid_t *slot = s_child_slot (self, 0);
+    if (slot && argc > 0 && argc < ARGS_MAX && self->data [size - 1] == 0) {
+        tell.pid = fork ();
+        if (tell.pid == 0)
+            s_child (self, ask, argv);
+        tell.number = tell.pid < 0 ? errno : 0;
+        *slot = tell.pid > 0 ? tell.pid : 0;
+        if (tell.pid > 0)
+            pidfd = (int) syscall (SYS_pidfd_open, tell.pid, 0);
+    }
+    packet_send (self->socket, &tell, NULL, 0, &pidfd, pidfd >= 0);
+    if (pidfd >= 0)
+        close (pidfd);
+}
+
+//  Only what this kernel put there itself, and really a socket: no link leads us to another one.
+static int
+s_socket (int dir, int number)
+{
+    char name [16];
+    struct open_how how = { .flags = O_PATH | O_NOFOLLOW | O_CLOEXEC,
+                            .resolve = RESOLVE_NO_SYMLINKS | RESOLVE_BENEATH | RESOLVE_NO_XDEV };
+    snprintf (name, sizeof name, "s-%d", number);
+    int fd = (int) syscall (SYS_openat2, dir, name, &how, sizeof how);
+    struct stat about;
+    if (fd >= 0 && (fstat (fd, &about) != 0 || !S_ISSOCK (about.st_mode))) {
+        close (fd);
+        return -1;
+    }
+    return fd;
+}
+
+static void
+s_sockets (spawner_t *self, const packet_t *ask)
+{
+    char path [64];
+    int fds [SPAWNER_SOCKETS];
+    int count = 0;
+    snprintf (path, sizeof path, "/proc/%d/root" SPAWNER_SOCKET_DIR, process_innermost (ask->pid));
+    int dir = open (path, O_PATH | O_DIRECTORY | O_CLOEXEC);
+    while (dir >= 0 && count < SPAWNER_SOCKETS && (fds [count] = s_socket (dir, count + 1)) >= 0)
+        count++;
+    packet_t tell = { TELL_SOCKETS, ask->serial, ask->pid, 0 };
+    packet_send (self->socket, &tell, NULL, 0, fds, count == SPAWNER_SOCKETS ? SPAWNER_SOCKETS : 0);
+    while (count > 0)
+        close (fds [--count]);
+    if (dir >= 0)
+        close (dir);
+}
+
+static void
+s_reap (spawner_t *self)
+{
+    struct signalfd_siginfo info;
+    while (read (self->signals, &info, sizeof info) > 0)
+        ;
+    int status;
+    pid_t pid;
+    while ((pid = waitpid (-1, &status, WNOHANG)) > 0) {
+        pid_t *slot = s_child_slot (self, pid);
+        if (slot)
+            *slot = 0;
+        packet_t tell = { TELL_ENDED, 0, pid, status };
+        packet_send (self->socket, &tell, NULL, 0, NULL, 0);
+    }
+}
+
+//  False: the actor is gone.
+static bool
+s_serve (spawner_t *self)
+{
+    packet_t ask;
+    ssize_t size = packet_receive (self->socket, &ask, self->data, sizeof self->data, self->fds, &self->count);
+    if (size == -1)
+        return true;
+    if (size < 0)
+        return false;
+    bool ours = ask.pid > 0 && s_child_slot (self, ask.pid);
+    if (ask.kind == ASK_START)
+        s_start (self, &ask, (size_t) size);
+    else if (ask.kind == ASK_SIGNAL && ours)
+        kill (process_innermost (ask.pid), ask.number);
+    else if (ask.kind == ASK_KILL && ours)
+        process_kill (ask.pid);
+    else if (ask.kind == ASK_SOCKETS && ours)
+        s_sockets (self, &ask);
+    for (size_t n = 0; n < self->count; n++)
+        close (self->fds [n]);
+    return true;
+}
+
+static void
+s_run (int socket)
+{
+    static spawner_t self;
+    sigset_t signals;
+    self.socket = socket;
+    setsid ();
+    prctl (PR_SET_NAME, "busbar-spawner");
+    //  Whatever was inherited (the descriptor of secrets) is not ours.
+    if (socket > 3)
+        close_range (3, (unsigned) socket - 1, 0);
+    close_range ((unsigned) socket + 1, ~0U, 0);
+    clearenv ();
+    sigfillset (&signals);
+    sigprocmask (SIG_BLOCK, &signals, NULL);
+    sigemptyset (&signals);
+    sigaddset (&signals, SIGCHLD);
+    self.signals = signalfd (-1, &signals, SFD_NONBLOCK | SFD_CLOEXEC);
+    struct pollfd polls [] = { { socket, POLLIN, 0 }, { self.signals, POLLIN, 0 } };
+    do {
+        if (poll (polls, 2, -1) < 0 && errno != EINTR)
+            break;
+        if (polls [1].revents)
+            s_reap (&self);
+    } while (!polls [0].revents || s_serve (&self));
+}
+
+static bool s_root;
+
+bool
+spawner_root (void)
+{
+    return s_root;
+}
+
+int
+spawner_start (void)
+{
+    int ends [2];
+    s_root = geteuid () == 0;
+    if (socketpair (AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends) != 0)
+        return -1;
+    pid_t pid = fork ();
+    if (pid == 0) {
+        close (ends [0]);
+        s_run (ends [1]);
+        _exit (0);
+    }
+    close (ends [1]);
+    if (pid < 0) {
+        close (ends [0]);
+        return -1;
+    }
+    return ends [0];
+}
