@@ -109,6 +109,18 @@ static const char escapes [256] = {
     ['\b'] = 'b', ['\f'] = 'f', ['\n'] = 'n', ['\r'] = 'r', ['\t'] = 't',
     ['"'] = '"', ['\\'] = '\\' };
 
+//  Are there a control byte, a quote or a backslash among these eight? (A byte beyond 0x7f may say
+//  yes without being one.)
+static bool
+s_must_escape (const char *bytes)
+{
+    const uint64_t ones = 0x0101010101010101u, tops = 0x8080808080808080u;
+    uint64_t word;
+    memcpy (&word, bytes, sizeof word);
+    uint64_t quote = word ^ ones * '"', slash = word ^ ones * '\\';
+    return ((word - ones * ' ') | (quote - ones) | (slash - ones)) & tops;
+}
+
 void
 json_quote (text_t text, buf_t *out)
 {
@@ -117,6 +129,10 @@ json_quote (text_t text, buf_t *out)
     buf_putc (out, '"');
     size_t done = 0;
     for (size_t n = 0; n < text.size; n++) {
+        while (text.size - n >= 8 && !s_must_escape (text.data + n))
+            n += 8;
+        if (n == text.size)
+            break;
         uint8_t byte = (uint8_t) text.data [n];
         char escape = escapes [byte];
         if (!escape && byte >= ' ')
@@ -155,6 +171,29 @@ s_write_int (mp_t value, buf_t *out)
         s_write_uint ((uint64_t) number, false, out);
 }
 
+//  Amounts and percentages: a number of few decimals is written without printf. Exact, because the
+//  division is rounded correctly: what reads back is the same quotient.
+static bool
+s_write_decimal (double number, buf_t *out)
+{
+    static const double powers [] = { 1, 10, 100, 1000, 10000, 100000, 1000000 };
+    if (fabs (number) >= 1e9 || fabs (number) < 1e-4)
+        return false;
+    for (unsigned places = 1; places <= 6; places++) {
+        double whole = nearbyint (fabs (number) * powers [places]);
+        if (whole / powers [places] != fabs (number))
+            continue;
+        uint64_t digits = (uint64_t) whole, power = (uint64_t) powers [places];
+        s_write_uint (digits / power, number < 0, out);
+        size_t point = out->size;
+        //  The 1 in front of the places keeps their zeros, and gives way to the point.
+        s_write_uint (power + digits % power, false, out);
+        out->data [point] = '.';
+        return true;
+    }
+    return false;
+}
+
 static void
 s_write_real (double number, buf_t *out)
 {
@@ -170,6 +209,8 @@ s_write_real (double number, buf_t *out)
             s_write_uint ((uint64_t) fabs (number), number < 0, out);
         return;
     }
+    if (s_write_decimal (number, out))
+        return;
     char text [32];
     //  15 digits are never too many for a normal number, but a subnormal one has fewer.
     for (int digits = fabs (number) < DBL_MIN ? 1 : 15; digits <= 17; digits++) {

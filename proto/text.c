@@ -101,27 +101,16 @@ xstrdup (const char *string)
 }
 
 uint8_t *
-buf_room (buf_t *buf, size_t more)
+buf_grow (buf_t *buf, size_t more)
 {
-    if (buf->room - buf->size < more || !buf->data) {
-        if (more > SIZE_MAX / 4 - buf->size)
-            s_checked (NULL);
-        size_t room = buf->room ? buf->room * 2 : 64;
-        if (room < buf->size + more)
-            room = buf->size + more;
-        buf->data = xrealloc (buf->data, room);
-        buf->room = room;
-    }
+    if (more > SIZE_MAX / 4 - buf->size)
+        s_checked (NULL);
+    size_t room = buf->room ? buf->room * 2 : 64;
+    if (room < buf->size + more)
+        room = buf->size + more;
+    buf->data = xrealloc (buf->data, room);
+    buf->room = room;
     return buf->data + buf->size;
-}
-
-void
-buf_put (buf_t *buf, const void *data, size_t size)
-{
-    if (size) {
-        memcpy (buf_room (buf, size), data, size);
-        buf->size += size;
-    }
 }
 
 void
@@ -147,13 +136,6 @@ buf_putf (buf_t *buf, const char *format, ...)
         va_end (args);
     }
     buf->size += (size_t) size;
-}
-
-void
-buf_putc (buf_t *buf, char byte)
-{
-    *buf_room (buf, 1) = (uint8_t) byte;
-    buf->size++;
 }
 
 void

@@ -61,12 +61,33 @@ typedef struct {
 } buf_t;
 
 //  Make room for `more` bytes and return where they go; `size` is not changed.
-uint8_t *buf_room (buf_t *buf, size_t more);
+uint8_t *buf_grow (buf_t *buf, size_t more);
 
-void buf_put (buf_t *buf, const void *data, size_t size);
+static inline uint8_t *
+buf_room (buf_t *buf, size_t more)
+{
+    return buf->data && buf->room - buf->size >= more ? buf->data + buf->size
+                                                      : buf_grow (buf, more);
+}
+
+static inline void
+buf_put (buf_t *buf, const void *data, size_t size)
+{
+    if (size) {
+        memcpy (buf_room (buf, size), data, size);
+        buf->size += size;
+    }
+}
+
+static inline void
+buf_putc (buf_t *buf, char byte)
+{
+    *buf_room (buf, 1) = (uint8_t) byte;
+    buf->size++;
+}
+
 void buf_puts (buf_t *buf, const char *string);
 void buf_putf (buf_t *buf, const char *format, ...) __attribute__ ((format (printf, 2, 3)));
-void buf_putc (buf_t *buf, char byte);
 
 //  Forget the contents, keep the memory (shrinks when it had grown beyond 256 KiB).
 void buf_clear (buf_t *buf);
