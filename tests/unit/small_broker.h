@@ -1,5 +1,6 @@
 //  small_broker.h -- just enough broker for tests of the bus client: registers peers, hands out the
-//  directory, fans events out. It can fall silent, be closed and come back, and relay nothing.
+//  directory, fans events out, relays between one caller and one actor without an endpoint. It can fall
+//  silent, be closed and come back.
 
 #ifndef SMALL_BROKER_H
 #define SMALL_BROKER_H
@@ -28,6 +29,7 @@ typedef struct {
     small_peer_t peers [SMALL_PEERS];
     uint64_t revision, hellos, goodbyes, pings, claims;
     bool mute;                       //  hears, but says nothing
+    small_peer_t *caller, *outside;  //  the two sides of the relay
 } small_broker_t;
 
 static inline void
@@ -133,6 +135,8 @@ small_hello (small_broker_t *self, small_peer_t *peer, const wire_hello_t *hello
         mp_pair (to, "claims", hello->claims);
     }
     small_directory (self, peer);
+    if (peer->entry.size > 0 && hello->endpoint.size == 0)
+        self->outside = peer;
     if (peer->entry.size > 0)
         small_tell (self, mp_buf (&peer->entry));
 }
@@ -160,6 +164,20 @@ small_subscribe (small_broker_t *self, small_peer_t *peer, const wire_subscribe_
     buf_t frame = { 0 };
     wire_pack_subscribed (&frame, &(wire_subscribed_t) { .id = msg->id, .channel = msg->channel });
     small_send (self, peer, &frame);
+}
+
+//  Word for word: one caller, one actor, so ids do not meet.
+static inline void
+small_relay (small_broker_t *self, small_peer_t *from, mp_t message)
+{
+    const small_peer_t *to = from == self->outside ? self->caller : self->outside;
+    if (from != self->outside)
+        self->caller = from;
+    if (!to)
+        return;
+    buf_t frame = { 0 };
+    mp_put (&frame, message);
+    small_send (self, to, &frame);
 }
 
 static inline void
@@ -196,6 +214,8 @@ small_message (small_broker_t *self, small_peer_t *peer, int number, mp_t messag
         wire_pack_pong (&frame, &(wire_pong_t) { 0 });
         small_send (self, peer, &frame);
     }
+    else if (number >= WIRE_CALL && number <= WIRE_CANCEL)
+        small_relay (self, peer, message);
 }
 
 static inline small_peer_t *
