@@ -1,7 +1,8 @@
 //  db.h -- PostgreSQL in pipeline mode on the loop: statements in, completions out, in lanes.
 //
-//  Knows nothing of coroutines or actors. All callbacks run on the loop thread, after the sync's result
-//  (so what they hear of is committed). Results are borrowed until the callback returns.
+//  Knows nothing of coroutines or actors. All callbacks run on the loop thread, after the
+//  sync's result (so what they hear of is committed). Results are borrowed until the callback
+//  returns.
 
 #ifndef DB_H
 #define DB_H
@@ -28,22 +29,29 @@ typedef struct {
 } db_conf_t;
 
 db_t *db_new (loop_t *loop, const db_conf_t *conf);
+//  Whoever still waits hears E_UNAVAILABLE. Not to be called from a completion.
 void db_destroy (db_t **self_p);
 
-//  Register a statement made at run time (resources), before db_start. Text is kept by copy.
+//  Register a statement made at run time (resources), before db_start. Text is kept by copy;
+//  the name must be new.
 void db_statement (db_t *self, const char *name, const char *text);
 
-//  Connect all lanes and prepare every statement; `ready` with error NULL, or with a text that names the statement
-//  that PostgreSQL refused (then the process should log and exit). Reconnects by itself ever after (backoff 50 ms … 2 s).
+//  Connect all lanes and let PostgreSQL prepare every statement once; `ready` with error
+//  NULL, or with a text that names the statement that it refused (then the process should log
+//  and exit). Reconnects by itself ever after (backoff 50 ms … 2 s). While a lane has no
+//  connection, what was never sent waits up to a second for one; then, and for all that comes
+//  meanwhile, it is E_UNAVAILABLE.
 void db_start (db_t *self, void (*ready) (void *arg, const char *error), void *arg);
 bool db_up (const db_t *self);   //  WRITE and at least one READ connection live
 
 //  One statement's outcome.
 typedef struct {
-    PGresult *result;            //  NULL unless tuples or command ok
+    //  NULL unless tuples or command ok. To keep it beyond the callback, take it: set this to
+    //  NULL, and PQclear it one day.
+    PGresult *result;
     error_code_t code;           //  E_NONE on success
     char sqlstate [6];
-    const char *text;            //  what a client may see: message of our own class U0, else default of the code
+    const char *text;            //  for clients: message of our class U0, else the default text
     const char *constraint;      //  violated constraint, or NULL
     const char *raw;             //  PostgreSQL's message; for the log only
     bool unknown;                //  connection lost after the sync was sent: it may have happened
@@ -51,40 +59,56 @@ typedef struct {
 
 typedef void (db_done_fn) (void *arg, db_result_t *results, size_t count);
 
-//  Queue one statement by name. Parameters are texts (NULL: SQL NULL), copied. Returns a handle for db_cancel.
-//  `comment` (traceparent or request id, may be NULL) is visible in pg_stat_activity for SLOW statements.
-uint64_t db_query (db_t *self, db_lane_t lane, const char *name, const char *const *params, size_t count, int64_t deadline_ms,
-                   db_done_fn *done, void *arg);
-//  The same with the statement's text (varying column sets); prepared once per connection and text (cache of 256).
-uint64_t db_query_text (db_t *self, db_lane_t lane, const char *text, const char *const *params, size_t count, int64_t deadline_ms,
-                        db_done_fn *done, void *arg);
+//  Queue one statement by name. Parameters are texts (NULL: SQL NULL), copied. Returns a handle
+//  for db_cancel. deadline_ms: from now, 0: none; a statement not sent by then fails with
+//  E_TIMEOUT, a SLOW one is stopped then. On the WRITE lane it is a unit of one. `done` is never
+//  called from in here.
+uint64_t db_query (db_t *self, db_lane_t lane, const char *name, const char *const *params,
+                   size_t count, int64_t deadline_ms, db_done_fn *done, void *arg);
+//  The same with the statement's text (varying column sets); prepared once per connection and text
+//  (cache of 256).
+uint64_t db_query_text (db_t *self, db_lane_t lane, const char *text, const char *const *params,
+                        size_t count, int64_t deadline_ms, db_done_fn *done, void *arg);
 
-//  A unit: everything one request changes. Units waiting while a batch is in flight form the next batch: one
-//  sync, one commit. When a batch fails its units run again one by one, so `done` hears only of its own faults.
+//  A unit: everything one request changes. Units waiting while a batch is in flight form the
+//  next batch: one sync, one commit. When a batch fails its units run again one by one, so
+//  `done` hears only of its own faults.
 typedef struct db_unit db_unit_t;
 db_unit_t *db_unit_new (db_t *self);
 void db_unit_add (db_unit_t *unit, const char *name, const char *const *params, size_t count);
 void db_unit_add_text (db_unit_t *unit, const char *text, const char *const *params, size_t count);
-//  Before the commit, look at the results of the statements so far and add more (the stored idempotent answer). Such
-//  a unit runs in a batch of its own. Return false to roll back with `*code` and `*text`. May run again after a failure.
-typedef bool (db_before_fn) (void *arg, db_unit_t *unit, db_result_t *results, size_t count, error_code_t *code, const char **text);
+//  A unit that is not to be committed after all.
+void db_unit_drop (db_unit_t **unit_p);
+//  Before the commit, look at the results of the statements so far (borrowed, not to be
+//  taken) and add more (the stored idempotent answer). Such a unit runs in a batch of its
+//  own. Return false to roll back with `*code` and `*text` (copied). May run again after a
+//  failure.
+typedef bool (db_before_fn) (void *arg, db_unit_t *unit, db_result_t *results, size_t count,
+                             error_code_t *code, const char **text);
 void db_unit_before_commit (db_unit_t *unit, db_before_fn *fn, void *arg);
-//  Queue it; the unit is consumed. `done` gets one result per statement (all with the failure's code when it failed; the
-//  failing statement's detail is in each).
+//  Queue it; the unit is consumed. `done` gets one result per statement, those added before
+//  the commit included (all with the failure's code when it failed; the failing statement's
+//  detail is in each).
 uint64_t db_unit_commit (db_unit_t **unit_p, db_done_fn *done, void *arg);
 
-//  READ and WRITE: `done` is not called any more, the statement finishes. SLOW: PostgreSQL is told to stop (from a
-//  thread of its own: PQcancel blocks) and `done` hears E_TIMEOUT. Unknown handles are ignored.
+//  READ and WRITE: `done` is not called any more, the statement finishes (a READ that was not
+//  sent yet is dropped). SLOW: PostgreSQL is told to stop (from a thread of its own: PQcancel
+//  blocks) and `done` hears E_TIMEOUT. Unknown handles are ignored.
 void db_cancel (db_t *self, uint64_t handle);
 
-//  Row of a result as MessagePack map (by column type: bool, integers, reals and numeric → numbers, json/jsonb → ext 1,
-//  timestamptz → RFC 3339 with Z, date, uuid and the rest → text, text[] → array). Columns named live, live2 … and those
-//  beginning with "_" are left out. `rename` (may be NULL) maps a column name to its outside name, NULL leaves it out.
+//  Row of a result as MessagePack map (by column type: bool, integers, reals and numeric →
+//  numbers, json/jsonb → ext 1, timestamptz → RFC 3339 with Z, date, uuid and the rest →
+//  text, flat arrays → arrays; NaN and infinity → nil). Columns named live, live2 … and those
+//  beginning with "_" are left out. `rename` (may be NULL) maps a column name to its outside
+//  name, NULL leaves it out.
 typedef const char *(db_rename_fn) (void *arg, const char *column);
 void db_row_put (buf_t *buf, const PGresult *result, int row, db_rename_fn *rename, void *arg);
-uint32_t db_row_pairs (buf_t *buf, const PGresult *result, int row, db_rename_fn *rename, void *arg);    //  pairs only, for maps with more
+//  Pairs only, for maps with more.
+uint32_t db_row_pairs (buf_t *buf, const PGresult *result, int row, db_rename_fn *rename,
+                       void *arg);
 
-//  PostgreSQL's "2026-11-22 04:13:45.123456+00" as RFC 3339 UTC with Z (out: 40 bytes).
+//  PostgreSQL's "2026-11-22 04:13:45.12+00" as RFC 3339 UTC with Z, always six digits of a
+//  second, like base.utc (out: 40 bytes).
 void db_time_text (const char *pg, char out [40]);
 
 typedef struct {

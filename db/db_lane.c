@@ -1,0 +1,304 @@
+//  db_lane.c -- READ and SLOW: single statements, each its own sync, spread over the connections.
+
+#include <stdlib.h>
+
+#include "db/db_inner.h"
+
+//  Deeper pipelines gain nothing, and whoever waits in the lane can still take the other
+//  connection.
+#define READ_DEPTH 64
+//  A cancellation that came before the statement had begun is said again.
+#define CANCEL_AGAIN 100
+
+static void
+s_append (op_list_t *list, op_t *op)
+{
+    op->next = NULL;
+    if (list->last)
+        list->last->next = op;
+    else
+        list->first = op;
+    list->last = op;
+}
+
+static op_t *
+s_pop (op_list_t *list)
+{
+    op_t *op = list->first;
+    if (op) {
+        list->first = op->next;
+        if (!list->first)
+            list->last = NULL;
+    }
+    return op;
+}
+
+static void
+s_put_back (op_list_t *list, op_t *op)
+{
+    op->next = list->first;
+    list->first = op;
+    if (!list->last)
+        list->last = op;
+}
+
+//  Tell its owner, and that was it. A result that is still in `outcome` afterwards was not taken.
+static void
+s_finish (db_t *db, op_t *op, db_result_t *outcome)
+{
+    if (outcome->code != E_NONE)
+        db->stats.failures++;
+    if (op->done)
+        op->done (op->arg, outcome, 1);
+    PQclear (outcome->result);
+    call_free (op->call);
+    free (op);
+}
+
+static void
+s_fail (db_t *db, op_t *op, error_code_t code, const char *sqlstate, const char *raw)
+{
+    db_result_t outcome;
+    outcome_code (&outcome, code, sqlstate, raw);
+    s_finish (db, op, &outcome);
+}
+
+static void
+s_ended (segment_t *segment, bool lost)
+{
+    conn_t *conn = segment->conn;
+    db_t *db = conn->db;
+    op_t *op = segment->arg;
+    db->stats.in_flight--;
+    if (conn->lane == DB_SLOW)
+        ltimer_stop (conn->deadline);
+    db_wake (db);
+    db_result_t outcome;
+    if (lost)
+        outcome_code (&outcome, E_UNAVAILABLE, "08006", conn->why);
+    else if (op->cancelled)
+        outcome_code (&outcome, E_TIMEOUT, "57014", "cancelled");
+    else if (segment->error) {
+        //  The plan went stale with a change of the schema; it is prepared anew.
+        bool stale = sqlstate_is (segment->error, "0A000")
+                     || sqlstate_is (segment->error, "26000");
+        if (stale && !op->retried) {
+            op->retried = true;
+            s_put_back (&db->lanes [op->lane].waiting, op);
+            db->stats.waiting++;
+            return;
+        }
+        outcome_failed (&outcome, segment->error);
+    }
+    else {
+        outcome_ok (&outcome, op->call->result);
+        op->call->result = NULL;
+    }
+    s_finish (db, op, &outcome);
+}
+
+//  ---- sending ----
+
+static conn_t *
+s_choose (const lane_t *lane)
+{
+    conn_t *best = NULL;
+    size_t depth = lane->conns->lane == DB_SLOW ? 1 : READ_DEPTH;
+    for (size_t n = 0; n < lane->count; n++) {
+        conn_t *conn = &lane->conns [n];
+        if (conn->state != CONN_UP || conn->broken || conn->cancel || conn->in_flight >= depth)
+            continue;
+        if (!best || conn->in_flight < best->in_flight)
+            best = conn;
+    }
+    return best;
+}
+
+static void
+s_cancelled (void *arg)
+{
+    conn_t *conn = arg;
+    db_cancel_destroy (&conn->cancel);
+    const segment_t *segment = conn->first;
+    if (conn->state == CONN_UP && segment && segment->ended == s_ended)
+        ltimer_set (conn->deadline, CANCEL_AGAIN);
+    else
+        db_wake (conn->db);
+}
+
+//  Have PostgreSQL stop what a SLOW connection is doing.
+void
+conn_stop (conn_t *conn)
+{
+    const segment_t *segment = conn->first;
+    if (conn->cancel || !segment || segment->ended != s_ended)
+        return;
+    op_t *op = segment->arg;
+    op->cancelled = true;
+    conn->cancel = db_cancel_start (conn->db->loop, conn->pg, s_cancelled, conn);
+}
+
+static void
+s_send (db_t *db, conn_t *conn, op_t *op)
+{
+    db->stats.in_flight++;
+    segment_t *segment = segment_new (conn, s_ended, op);
+    segment_run (segment, op->call);
+    segment_sync (segment);
+    if (op->lane == DB_SLOW && op->due) {
+        int64_t left = op->due - loop_now (db->loop);
+        ltimer_set (conn->deadline, left > 0 ? left : 0);
+    }
+}
+
+void
+lane_run (db_t *db, lane_t *lane)
+{
+    while (lane->waiting.first) {
+        conn_t *conn = s_choose (lane);
+        if (!conn)
+            return;
+        op_t *op = s_pop (&lane->waiting);
+        db->stats.waiting--;
+        if (op->due && op->due <= loop_now (db->loop))
+            s_fail (db, op, E_TIMEOUT, "57014", "deadline passed before it was sent");
+        else
+            s_send (db, conn, op);
+    }
+}
+
+void
+lane_refuse (db_t *db, lane_t *lane, const char *why)
+{
+    //  Those that come while these are told have their own turn.
+    op_list_t all = lane->waiting;
+    lane->waiting = (op_list_t) { 0 };
+    for (op_t *op; (op = s_pop (&all));) {
+        db->stats.waiting--;
+        s_fail (db, op, E_UNAVAILABLE, "08006", why);
+    }
+}
+
+void
+ops_stopped (db_t *db)
+{
+    for (op_t *op; (op = s_pop (&db->stopped));)
+        s_fail (db, op, E_TIMEOUT, "57014", "cancelled before it was sent");
+}
+
+//  ---- what users call ----
+
+static uint64_t
+s_queue (db_t *db, db_lane_t lane, statement_t *statement, const char *const *params,
+         size_t count, int64_t deadline_ms, db_done_fn *done, void *arg)
+{
+    op_t *op = xcalloc (1, sizeof *op);
+    op->handle = ++db->handle;
+    op->lane = lane;
+    op->call = call_new (statement, params, count);
+    op->done = done;
+    op->arg = arg;
+    op->due = deadline_ms > 0 ? loop_now (db->loop) + deadline_ms : 0;
+    db->stats.queries++;
+    db->stats.waiting++;
+    s_append (&db->lanes [lane].waiting, op);
+    db_wake (db);
+    return op->handle;
+}
+
+//  A single statement of the WRITE lane is a unit of one.
+static uint64_t
+s_unit_of_one (db_t *db, const char *name, const char *text, const char *const *params,
+               size_t count, db_done_fn *done, void *arg)
+{
+    db_unit_t *unit = db_unit_new (db);
+    if (name)
+        db_unit_add (unit, name, params, count);
+    else
+        db_unit_add_text (unit, text, params, count);
+    return db_unit_commit (&unit, done, arg);
+}
+
+uint64_t
+db_query (db_t *db, db_lane_t lane, const char *name, const char *const *params, size_t count,
+          int64_t deadline_ms, db_done_fn *done, void *arg)
+{
+    if (lane == DB_WRITE)
+        return s_unit_of_one (db, name, NULL, params, count, done, arg);
+    return s_queue (db, lane, statement_named (db, name), params, count, deadline_ms, done, arg);
+}
+
+uint64_t
+db_query_text (db_t *db, db_lane_t lane, const char *text, const char *const *params,
+               size_t count, int64_t deadline_ms, db_done_fn *done, void *arg)
+{
+    if (lane == DB_WRITE)
+        return s_unit_of_one (db, NULL, text, params, count, done, arg);
+    return s_queue (db, lane, statement_by_text (db, text), params, count, deadline_ms, done,
+                    arg);
+}
+
+static op_t *
+s_take_waiting (op_list_t *list, uint64_t handle)
+{
+    op_t *before = NULL;
+    for (op_t *op = list->first; op; before = op, op = op->next)
+        if (op->handle == handle) {
+            if (before)
+                before->next = op->next;
+            else
+                list->first = op->next;
+            if (list->last == op)
+                list->last = before;
+            return op;
+        }
+    return NULL;
+}
+
+static void
+s_cancel_waiting (db_t *db, op_t *op)
+{
+    db->stats.waiting--;
+    if (op->lane == DB_SLOW) {
+        s_append (&db->stopped, op);
+        db_wake (db);
+    }
+    else {
+        call_free (op->call);
+        free (op);
+    }
+}
+
+static bool
+s_cancel_sent (conn_t *conn, uint64_t handle)
+{
+    for (segment_t *segment = conn->first; segment; segment = segment->next) {
+        op_t *op = segment->arg;
+        if (segment->ended != s_ended || op->handle != handle)
+            continue;
+        if (conn->lane == DB_READ)
+            op->done = NULL;
+        else
+            conn_stop (conn);
+        return true;
+    }
+    return false;
+}
+
+void
+db_cancel (db_t *db, uint64_t handle)
+{
+    if (unit_cancel (db, handle))
+        return;
+    for (size_t n = 0; n < LANES; n++) {
+        lane_t *lane = &db->lanes [n];
+        op_t *op = s_take_waiting (&lane->waiting, handle);
+        if (op) {
+            s_cancel_waiting (db, op);
+            return;
+        }
+        for (size_t c = 0; c < lane->count; c++)
+            if (s_cancel_sent (&lane->conns [c], handle))
+                return;
+    }
+}
