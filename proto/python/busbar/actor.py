@@ -469,8 +469,7 @@ class Actor:
             error = "INTERNAL"
         finally:
             chunks.close()
-        if not request.cancelled:
-            request._credit.acquire()
+        if not request.cancelled:        # an empty last chunk needs no credit
             request._send(wire.CHUNK, data=b"", last=True, error=error)
         return None, None, None
 
