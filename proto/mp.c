@@ -133,6 +133,16 @@ s_skip (const uint8_t *at, const uint8_t *end)
     return at;
 }
 
+bool
+mp_plain (mp_t value)
+{
+    mp_head_t head;
+    for (const uint8_t *at = value.data; at && at < value.end; at = head.data + head.size)
+        if (!mp_head (at, value.end, &head) || head.type == MP_EXT)
+            return false;
+    return true;
+}
+
 //  Head of a value, MP_NONE for an absent one.
 static mp_head_t
 s_head (mp_t value)

@@ -41,6 +41,9 @@ typedef struct {
 } mp_head_t;
 bool mp_head (const uint8_t *at, const uint8_t *end, mp_head_t *head);
 
+//  Is there no ext anywhere in it? Ready JSON from outside would be spliced unread: refuse it.
+bool mp_plain (mp_t value);
+
 mp_type_t mp_type (mp_t value);
 static inline bool mp_is_none (mp_t v) { return v.data == NULL; }
 //  Absent or nil.
