@@ -1,5 +1,5 @@
-//  channel.c -- one channel at this edge: subscribed at the broker, in order, without holes. A hole is filled from
-//  the owner (live.read); while the owner is away everybody waits.
+//  channel.c -- one channel at this edge: subscribed at the broker, in order, without holes. A hole
+//  is filled from the owner (live.read); while the owner is away everybody waits.
 
 #include <stdlib.h>
 
@@ -74,7 +74,8 @@ event_write (event_t *event, const channel_t *channel, uint64_t prev, format_t f
     }
     buf_puts (out, "{\"ch\":");
     json_quote (text_of (channel->name), out);
-    buf_putf (out, ",\"off\":%llu,\"prev\":%llu", (unsigned long long) event->off, (unsigned long long) prev);
+    buf_putf (out, ",\"off\":%llu,\"prev\":%llu", (unsigned long long) event->off,
+              (unsigned long long) prev);
     buf_put (out, event->json.data, event->json.size);
 }
 
@@ -127,8 +128,12 @@ channel_read (channel_t *self, uint64_t from, unsigned limit, bus_reply_fn *fn, 
     mp_put_uint (&params, from);
     mp_pair_int (&params, "limit", limit);
     snprintf (method, sizeof method, "%s.live.read", self->actor);
-    uint64_t call = bus_call (self->live->edge->bus, &(bus_call_t) {
-        .method = text_of (method), .params = mp_buf (&params), .ttl = 5000, .idempotent = true, .on_reply = fn, .arg = arg });
+    uint64_t call = bus_call (self->live->edge->bus, &(bus_call_t){ .method = text_of (method),
+                                                                    .params = mp_buf (&params),
+                                                                    .ttl = 5000,
+                                                                    .idempotent = true,
+                                                                    .on_reply = fn,
+                                                                    .arg = arg });
     buf_free (&params);
     self->live->reads++;
     return call;
@@ -192,7 +197,8 @@ on_read (void *arg, const bus_reply_t *reply)
     else {
         for (mp_iter_t it = mp_iter (mp_get (reply->body, "events")); mp_next (&it);) {
             uint64_t off = mp_uint (mp_get (it.value, "off"));
-            if (off > self->top + 1) {           //  retention took the middle: subscribers find the gap themselves
+            if (off > self->top
+                          + 1) {  //  retention took the middle: subscribers find the gap themselves
                 ring_clear (self);
                 self->floor = off;
                 self->top = off - 1;
@@ -213,7 +219,8 @@ channel_fill (void *arg)
 {
     channel_t *self = arg;
     if (self->call == 0)
-        self->call = channel_read (self, self->open ? self->top : INT64_MAX, self->open ? PAGE_EVENTS : 1, on_read, self);
+        self->call = channel_read (self, self->open ? self->top : INT64_MAX,
+                                   self->open ? PAGE_EVENTS : 1, on_read, self);
 }
 
 //  ---------------------------------------------------------------- life

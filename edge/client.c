@@ -1,4 +1,5 @@
-//  client.c -- a subscriber of any transport: its subscriptions, their positions, what it is told next.
+//  client.c -- a subscriber of any transport: its subscriptions, their positions, what it is told
+//  next.
 
 #include <stdlib.h>
 
@@ -99,7 +100,8 @@ full_name (client_t *self, text_t name, buf_t *out)
         if (c <= ' ' || c >= 127 || c == '"' || c == '\\')
             return false;
     }
-    const char *slash = memchr (name.data, '/', name.size), *colon = memchr (name.data, ':', name.size);
+    const char *slash = memchr (name.data, '/', name.size),
+               *colon = memchr (name.data, ':', name.size);
     bool audience = (colon && slash && colon < slash) || text_starts (name, "sys/");
     if (!audience)
         buf_putf (out, "user:%s/", self->session->user);
@@ -148,7 +150,8 @@ sub_more (sub_t *self)
     self->client->sink.wake (self->client->sink.arg);
 }
 
-//  Offsets that will not come. A collection goes on with a snapshot, a log with what its owner still has.
+//  Offsets that will not come. A collection goes on with a snapshot, a log with what its owner
+//  still has.
 void
 sub_gap (sub_t *self, uint64_t from, uint64_t to, const char *why)
 {
@@ -234,7 +237,7 @@ on_snapshot (void *arg, const bus_reply_t *reply)
         sub_try_later (self);
         return;
     }
-    if (reply->status != 200) {                  //  a log, or a collection that has no rows to show: go on live
+    if (reply->status != 200) {  //  a log, or a collection that has no rows to show: go on live
         self->snapping = false;
         sub_more (self);
         return;
@@ -266,9 +269,14 @@ sub_snapshot (sub_t *self)
     if (self->cursor.size)
         mp_pair_text (&params, "cursor", buf_text (&self->cursor));
     snprintf (method, sizeof method, "%s.live.snapshot", channel->actor);
-    self->call = bus_call (edge->bus, &(bus_call_t) {
-        .method = text_of (method), .params = mp_buf (&params), .identity = mp_buf (&self->client->session->identity),
-        .ttl = 5000, .idempotent = true, .on_reply = on_snapshot, .arg = self });
+    self->call = bus_call (edge->bus,
+                           &(bus_call_t){ .method = text_of (method),
+                                          .params = mp_buf (&params),
+                                          .identity = mp_buf (&self->client->session->identity),
+                                          .ttl = 5000,
+                                          .idempotent = true,
+                                          .on_reply = on_snapshot,
+                                          .arg = self });
     buf_free (&params);
 }
 
@@ -326,7 +334,8 @@ put_snapshot_page (sub_t *self, buf_t *out)
         sub_snapshot (self);
 }
 
-//  In a collection only the newest event of a key matters once a client is behind: is there a newer one up to `top`?
+//  In a collection only the newest event of a key matters once a client is behind: is there a newer
+//  one up to `top`?
 static bool
 superseded (const channel_t *channel, const event_t *event)
 {
@@ -409,7 +418,8 @@ client_cursor (const client_t *self, buf_t *out)
 {
     const char *comma = "";
     for (sub_t *sub = self->subs; sub; sub = sub->client_next) {
-        buf_putf (out, "%s%u:%s:%llu", comma, sub->index, sub->channel->epoch, (unsigned long long) sub->off);
+        buf_putf (out, "%s%u:%s:%llu", comma, sub->index, sub->channel->epoch,
+                  (unsigned long long) sub->off);
         comma = ";";
     }
 }
@@ -434,7 +444,8 @@ subscribe_now (client_t *self, const subscribe_t *want, text_t name)
     sub->index = want->index;
     sub->off = want->off;
     sub->snapshot = want->snapshot;
-    snprintf (sub->want_epoch, sizeof sub->want_epoch, "%.*s", (int) want->epoch.size, want->epoch.data ? want->epoch.data : "");
+    snprintf (sub->want_epoch, sizeof sub->want_epoch, "%.*s", (int) want->epoch.size,
+              want->epoch.data ? want->epoch.data : "");
     sub_t **at = &self->subs;
     while (*at)
         at = &(*at)->client_next;
@@ -507,7 +518,8 @@ client_subscribe (client_t *self, const subscribe_t *want)
         client_error (self, want->id, E_RATE_LIMITED, "too many channels on one connection");
     else {
         const char *slash = memchr (name.data, '/', name.size);
-        text_t audience = { (const char *) name.data, slash ? (size_t) (slash - (const char *) name.data) : name.size };
+        text_t audience = { (const char *) name.data,
+                            slash ? (size_t) (slash - (const char *) name.data) : name.size };
         if (live_may (self->live, self->session, audience, &ask))
             subscribe_now (self, want, buf_text (&name));
         else if (ask)
@@ -626,7 +638,8 @@ live_grants_changed (live_t *live, text_t user)
             next = sub->client_next;
             bool ask = false;
             const char *slash = strchr (sub->channel->name, '/');
-            text_t audience = { sub->channel->name, slash ? (size_t) (slash - sub->channel->name) : strlen (sub->channel->name) };
+            text_t audience = { sub->channel->name, slash ? (size_t) (slash - sub->channel->name)
+                                                          : strlen (sub->channel->name) };
             if (live_may (live, client->session, audience, &ask))
                 continue;
             buf_t out = { 0 };

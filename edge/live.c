@@ -73,8 +73,10 @@ live_may (live_t *live, session_t *session, text_t audience, bool *ask)
 {
     *ask = false;
     if (session->user [0] && text_starts (audience, "user:"))
-        return strlen (session->user) == audience.size - 5 && memcmp (audience.data + 5, session->user, audience.size - 5) == 0;
-    if (!session->user [0] || (!text_starts (audience, "org:") && !text_starts (audience, "project:")))
+        return strlen (session->user) == audience.size - 5
+               && memcmp (audience.data + 5, session->user, audience.size - 5) == 0;
+    if (!session->user [0]
+        || (!text_starts (audience, "org:") && !text_starts (audience, "project:")))
         return false;
     grants_t *grants = hash_get (live->grants, text_of (session->user));
     if (!grants || !grants->known) {
@@ -128,9 +130,12 @@ grants_ask (void *arg)
     buf_t params = { 0 };
     mp_put_map (&params, 1);
     mp_pair_str (&params, "user", self->user);
-    self->call = bus_call (self->live->edge->bus, &(bus_call_t) {
-        .method = TEXT ("identity.grants"), .params = mp_buf (&params), .ttl = 5000, .idempotent = true,
-        .on_reply = on_grants, .arg = self });
+    self->call = bus_call (self->live->edge->bus, &(bus_call_t){ .method = TEXT ("identity.grants"),
+                                                                 .params = mp_buf (&params),
+                                                                 .ttl = 5000,
+                                                                 .idempotent = true,
+                                                                 .on_reply = on_grants,
+                                                                 .arg = self });
     buf_free (&params);
 }
 
@@ -141,7 +146,8 @@ grants_trim (live_t *live)
     size_t at = 0;
     text_t user;
     void *item;
-    while (hash_size (live->grants) > GRANTS_USERS / 2 && hash_each (live->grants, &at, &user, &item)) {
+    while (hash_size (live->grants) > GRANTS_USERS / 2
+           && hash_each (live->grants, &at, &user, &item)) {
         bool used = false;
         for (client_t *client = live->clients; client && !used; client = client->next)
             used = text_is (user, client->session->user);
@@ -209,7 +215,9 @@ live_ticket_take (live_t *live, text_t name)
     ticket_t *ticket = hash_take (live->tickets, name);
     if (!ticket)
         return NULL;
-    session_t *session = ticket->until >= loop_now (live->edge->loop) ? session_ref (ticket->session) : NULL;
+    session_t *session = ticket->until >= loop_now (live->edge->loop)
+                             ? session_ref (ticket->session)
+                             : NULL;
     ticket_free (ticket);
     return session;
 }
@@ -244,11 +252,14 @@ live_metrics (live_t *self, buf_t *out)
         subscriptions += client->count;
     }
     buf_putf (out, "# TYPE busbar_live_clients gauge\nbusbar_live_clients %zu\n", clients);
-    buf_putf (out, "# TYPE busbar_live_subscriptions gauge\nbusbar_live_subscriptions %zu\n", subscriptions);
-    buf_putf (out, "# TYPE busbar_live_channels gauge\nbusbar_live_channels %zu\n", hash_size (self->channels));
+    buf_putf (out, "# TYPE busbar_live_subscriptions gauge\nbusbar_live_subscriptions %zu\n",
+              subscriptions);
+    buf_putf (out, "# TYPE busbar_live_channels gauge\nbusbar_live_channels %zu\n",
+              hash_size (self->channels));
     static const char *const names [] = { "delivered", "coalesced", "gaps", "reads", "holes" };
-    const uint64_t values [] = { self->delivered, self->coalesced, self->gaps, self->reads, self->holes };
+    const uint64_t values [] = { self->delivered, self->coalesced, self->gaps, self->reads,
+                                 self->holes };
     for (size_t i = 0; i < sizeof names / sizeof names [0]; i++)
-        buf_putf (out, "# TYPE busbar_live_%s_total counter\nbusbar_live_%s_total %llu\n", names [i], names [i],
-                  (unsigned long long) values [i]);
+        buf_putf (out, "# TYPE busbar_live_%s_total counter\nbusbar_live_%s_total %llu\n",
+                  names [i], names [i], (unsigned long long) values [i]);
 }

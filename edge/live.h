@@ -1,8 +1,9 @@
 //  live.h -- channels and their subscribers inside one edge, whatever the transport.
 //
-//  A channel keeps the newest events in a ring; a subscription keeps its position and nothing else. A client pulls
-//  when its socket can take more: from the ring, or, when it fell behind, page by page from the channel's owner.
-//  So a slow client costs one page, and nothing is ever dropped silently.
+//  A channel keeps the newest events in a ring; a subscription keeps its position and nothing else.
+//  A client pulls when its socket can take more: from the ring, or, when it fell behind, page by
+//  page from the channel's owner. So a slow client costs one page, and nothing is ever dropped
+//  silently.
 
 #ifndef LIVE_H
 #define LIVE_H
@@ -28,8 +29,8 @@ typedef struct {
     uint64_t off;
     uint64_t key_hash;                   //  0: no key
     size_t size;                         //  memory it takes
-    buf_t json;                          //  pairs behind "prev", ready to splice: ,"key":…,"type":…,"at":…,"data":…}
-    buf_t packed;                        //  the same as MessagePack pairs; made when first asked for
+    buf_t json;  //  pairs behind "prev", ready to splice: ,"key":…,"type":…,"at":…,"data":…}
+    buf_t packed;  //  the same as MessagePack pairs; made when first asked for
 } event_t;
 
 struct channel {
@@ -72,8 +73,9 @@ struct sub {
     ltimer_t *retry;
 };
 
-//  wake: something is to be pulled. closed: the client must go (code and reason for its transport); may be called inside
-//  any client_* function but client_pull; the transport frees the client later.
+//  wake: something is to be pulled. closed: the client must go (code and reason for its transport);
+//  may be called inside any client_* function but client_pull; the transport frees the client
+//  later.
 typedef struct {
     void (*wake) (void *arg);
     void (*closed) (void *arg, unsigned code, const char *reason);
@@ -125,7 +127,8 @@ void client_answer (client_t *self, mp_t id, const char *name, mp_t body);
 void client_error (client_t *self, mp_t id, error_code_t code, const char *text);
 //  Queue any object.
 void client_say (client_t *self, mp_t object);
-//  Append what may be sent now, about `max` bytes; whole objects. Returns false when nothing was to be said.
+//  Append what may be sent now, about `max` bytes; whole objects. Returns false when nothing was to
+//  be said.
 bool client_pull (client_t *self, buf_t *out, size_t max);
 //  Position of all subscriptions for server-sent events: "0:epoch:off;1:epoch:off".
 void client_cursor (const client_t *self, buf_t *out);
@@ -144,15 +147,16 @@ uint64_t channel_read (channel_t *self, uint64_t from, unsigned limit, bus_reply
 //  Events as they lie in a page {off, key, type, at, data}.
 event_t *event_from (mp_t map);
 void event_drop (event_t **self_p);
-void event_write (event_t *event, const channel_t *channel, uint64_t prev, format_t format, buf_t *out);
+void event_write (event_t *event, const channel_t *channel, uint64_t prev, format_t format,
+                  buf_t *out);
 
 //  Called by the channel: it is open now; there is more; its epoch changed or offsets are lost.
 void sub_opened (sub_t *self);
 void sub_more (sub_t *self);
 void sub_gap (sub_t *self, uint64_t from, uint64_t to, const char *why);
 
-//  May this session hear that audience? `ask` is set when only identity knows: then live_ask_grants, and try again in
-//  live_grants_changed.
+//  May this session hear that audience? `ask` is set when only identity knows: then
+//  live_ask_grants, and try again in live_grants_changed.
 bool live_may (live_t *live, session_t *session, text_t audience, bool *ask);
 void live_ask_grants (live_t *live, const char *user);
 //  client.c: what a user may hear is known, or changed.

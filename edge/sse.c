@@ -1,14 +1,17 @@
-//  sse.c -- the same channels as server-sent events, and tickets for clients that cannot send headers.
+//  sse.c -- the same channels as server-sent events, and tickets for clients that cannot send
+//  headers.
 //
-//  GET /events?ch=notebooks&ch=executions/… [&snapshot=1] with Authorization or ?ticket=; one stream carries many
-//  channels. `id:` is the position in all of them, so Last-Event-ID resumes exactly there.
+//  GET /events?ch=notebooks&ch=executions/… [&snapshot=1] with Authorization or ?ticket=; one
+//  stream carries many channels. `id:` is the position in all of them, so Last-Event-ID resumes
+//  exactly there.
 
 #include <stdlib.h>
 
 #include "live.h"
 
 #define PULL_MAX (64 * 1024)
-#define PENDING_MAX (64 * 1024)          //  bytes the socket has not taken; more is pulled when they are gone
+#define PENDING_MAX                                                                                \
+    (64 * 1024)  //  bytes the socket has not taken; more is pulled when they are gone
 #define COMMENT_MS 15000
 
 typedef struct {
@@ -166,7 +169,8 @@ events (request_t *req)
     if (!session && ticket.data)
         session = live_ticket_take (req->edge->live, ticket);
     if (!session || !*session->user)
-        fault_set (&fault, E_UNAUTHORIZED, ticket.data ? "ticket is unknown, used or too old" : "authentication required");
+        fault_set (&fault, E_UNAUTHORIZED,
+                   ticket.data ? "ticket is unknown, used or too old" : "authentication required");
     else if (!query_get (query, "ch").data)
         fault_set (&fault, E_INVALID, "ch: is required");
     if (fault.code)
@@ -187,7 +191,8 @@ ticket_make (request_t *req)
     buf_free (&json);
 }
 
-const local_t live_locals [] = {
-    { VERB_POST, "/live/ticket", .auth = true, .serve = ticket_make, .doc = "A single-use ticket (60 s) for /events and /ws" },
-    { VERB_GET, "/events", .optional = true, .serve = events, .doc = "Channels as server-sent events: ?ch=…&ch=…" },
-    { 0 } };
+const local_t live_locals [] = { { VERB_POST, "/live/ticket", .auth = true, .serve = ticket_make,
+                                   .doc = "A single-use ticket (60 s) for /events and /ws" },
+                                 { VERB_GET, "/events", .optional = true, .serve = events,
+                                   .doc = "Channels as server-sent events: ?ch=…&ch=…" },
+                                 { 0 } };

@@ -1,4 +1,5 @@
-//  ws.c -- WebSocket: the live protocol (PROTOCOL.md, part "WebSocket") as JSON text or MessagePack frames.
+//  ws.c -- WebSocket: the live protocol (PROTOCOL.md, part "WebSocket") as JSON text or MessagePack
+//  frames.
 
 #include <stdlib.h>
 
@@ -6,7 +7,7 @@
 
 #define MESSAGE_MAX (1024 * 1024)        //  one message from a client, all its fragments together
 #define PULL_MAX (64 * 1024)             //  of one frame to a client
-#define CONTROL_MAX (1024 * 1024)        //  answers that wait; beyond it the client's input waits too
+#define CONTROL_MAX (1024 * 1024)  //  answers that wait; beyond it the client's input waits too
 #define CALLS_MAX 64                     //  calls in flight of one client
 #define CONNECT_MS 15000                 //  time to say connect
 #define PING_SECONDS 25
@@ -124,7 +125,8 @@ on_checked (void *arg, session_t *session, const fault_t *fault)
     if (self->closing)
         return;
     if (self->client && (!session || !client_refresh (self->client, session))) {
-        client_error (self->client, mp_buf (&self->connect_id), E_UNAUTHORIZED, session ? "token of another user" : fault->text);
+        client_error (self->client, mp_buf (&self->connect_id), E_UNAUTHORIZED,
+                      session ? "token of another user" : fault->text);
         return;
     }
     if (!session) {
@@ -133,8 +135,9 @@ on_checked (void *arg, session_t *session, const fault_t *fault)
     }
     bool first = !self->client;
     if (first)
-        self->client = client_new (self->edge->live, session, self->msgpack ? FORMAT_MSGPACK : FORMAT_JSON,
-                                   &(sink_t) { .wake = ws_wake, .closed = ws_close, .arg = self });
+        self->client = client_new (self->edge->live, session,
+                                   self->msgpack ? FORMAT_MSGPACK : FORMAT_JSON,
+                                   &(sink_t){ .wake = ws_wake, .closed = ws_close, .arg = self });
     set_expiry (self);
     welcome (self, first ? "connect" : "refresh");
     buf_t early = self->early;
@@ -191,7 +194,8 @@ on_reply (void *arg, const bus_reply_t *reply)
         mp_pair (&body, "body", reply->body);
     }
     mp_t revoke = mp_get (reply->meta, "revoke");
-    client_answer (self->client, mp_buf (&call->id), reply->status >= 400 ? "error" : "reply", mp_buf (&body));
+    client_answer (self->client, mp_buf (&call->id), reply->status >= 400 ? "error" : "reply",
+                   mp_buf (&body));
     buf_free (&body);
     call_free (call);
     if (!mp_empty (revoke))
@@ -219,11 +223,18 @@ command_call (ws_t *self, mp_t id, mp_t what)
     self->calls = call;
     self->call_count++;
     fault_t fault = { 0 };
-    call->call = edge_call (self->edge, &(edge_call_t) {
-        .method = mp_text (mp_get (what, "method")), .session = self->client->session, .ip = self->conn->ip,
-        .params = mp_get (what, "params"), .body = mp_get (what, "body"),
-        .idempotency_key = mp_text (mp_get (what, "idempotency_key")), .request_id = mp_text (mp_get (what, "request_id")),
-        .on_reply = on_reply, .arg = call }, &fault);
+    call->call = edge_call (
+        self->edge,
+        &(edge_call_t){ .method = mp_text (mp_get (what, "method")),
+                        .session = self->client->session,
+                        .ip = self->conn->ip,
+                        .params = mp_get (what, "params"),
+                        .body = mp_get (what, "body"),
+                        .idempotency_key = mp_text (mp_get (what, "idempotency_key")),
+                        .request_id = mp_text (mp_get (what, "request_id")),
+                        .on_reply = on_reply,
+                        .arg = call },
+        &fault);
     if (!call->call) {
         client_error (self->client, id, fault.code, fault.text);
         call_free (call);
@@ -241,9 +252,13 @@ command_subscribe (ws_t *self, mp_t id, mp_t what)
         client_error (self->client, id, E_INVALID, "subscribe: ch must be a text, off a number");
         return;
     }
-    client_subscribe (self->client, &(subscribe_t) {
-        .id = id, .channel = mp_text (mp_get (what, "ch")), .epoch = mp_text (mp_get (what, "epoch")),
-        .has_off = !mp_empty (off), .off = at, .snapshot = mp_bool (mp_get (what, "snapshot")) });
+    client_subscribe (self->client,
+                      &(subscribe_t){ .id = id,
+                                      .channel = mp_text (mp_get (what, "ch")),
+                                      .epoch = mp_text (mp_get (what, "epoch")),
+                                      .has_off = !mp_empty (off),
+                                      .off = at,
+                                      .snapshot = mp_bool (mp_get (what, "snapshot")) });
 }
 
 //  {} is a ping and its pong.
@@ -377,7 +392,9 @@ writeable (ws_t *self)
             if (!self->msgpack && self->out.data [self->out.size - 1] == '\n')
                 self->out.size--;
             size_t size = self->out.size - LWS_PRE;
-            if (lws_write (wsi, self->out.data + LWS_PRE, size, self->msgpack ? LWS_WRITE_BINARY : LWS_WRITE_TEXT) < (int) size)
+            if (lws_write (wsi, self->out.data + LWS_PRE, size,
+                           self->msgpack ? LWS_WRITE_BINARY : LWS_WRITE_TEXT)
+                < (int) size)
                 return -1;
             if (self->halted && self->client->control.size == 0) {
                 self->halted = false;
@@ -389,7 +406,8 @@ writeable (ws_t *self)
     }
     if (self->closing) {
         //  1004–2999 are not ours to send but for those the standard names
-        lws_close_reason (wsi, (enum lws_close_status) self->close_code, (unsigned char *) self->close_reason, strlen (self->close_reason));
+        lws_close_reason (wsi, (enum lws_close_status) self->close_code,
+                          (unsigned char *) self->close_reason, strlen (self->close_reason));
         return -1;
     }
     return 0;
@@ -403,7 +421,8 @@ origin_good (conn_t *conn)
     char origin [256];
     if (lws_hdr_total_length (conn->wsi, WSI_TOKEN_ORIGIN) <= 0)
         return true;                     //  no browser
-    return conn_header (conn, WSI_TOKEN_ORIGIN, origin, sizeof origin) && origin_allowed (conn->edge, text_of (origin));
+    return conn_header (conn, WSI_TOKEN_ORIGIN, origin, sizeof origin)
+           && origin_allowed (conn->edge, text_of (origin));
 }
 
 static void
@@ -420,7 +439,8 @@ ws_open (conn_t *conn)
     self->edge->ws_count++;
 }
 
-//  A credential that came with the upgrade (Authorization or ?ticket=) connects without a connect command.
+//  A credential that came with the upgrade (Authorization or ?ticket=) connects without a connect
+//  command.
 static void
 ws_greet (ws_t *self, text_t credential, session_t *ticket)
 {
@@ -460,7 +480,8 @@ established (conn_t *conn)
     buf_t query = { 0 };
     ws_open (conn);
     //  Headers of the upgrade are still there in this callback.
-    text_t ticket = conn_query_read (conn, &query) ? query_get (buf_text (&query), "ticket") : (text_t) { NULL, 0 };
+    text_t ticket = conn_query_read (conn, &query) ? query_get (buf_text (&query), "ticket")
+                                                   : (text_t){ NULL, 0 };
     if (ticket.data) {
         session_t *session = live_ticket_take (conn->edge->live, ticket);
         if (session)
@@ -469,7 +490,8 @@ established (conn_t *conn)
             ws_close (conn->ws, 3500, "ticket is unknown, used or too old");
         session_drop (&session);
     }
-    else if (conn_header (conn, WSI_TOKEN_HTTP_AUTHORIZATION, header, sizeof header) && strncasecmp (header, "Bearer ", 7) == 0)
+    else if (conn_header (conn, WSI_TOKEN_HTTP_AUTHORIZATION, header, sizeof header)
+             && strncasecmp (header, "Bearer ", 7) == 0)
         ws_greet (conn->ws, text_of (header + 7), NULL);
     buf_free (&query);
 }

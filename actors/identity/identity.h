@@ -7,10 +7,11 @@
 #include "../kit/fetch.h"
 
 #define PASSWORD_MIN 8
-#define PASSWORD_MAX 72                  //  bcrypt looks at no more: longer ones are refused, not cut
+#define PASSWORD_MAX 72  //  bcrypt looks at no more: longer ones are refused, not cut
 #define REFRESH_SECONDS (30 * 24 * 3600)
 
-//  Everybody's own seat in the routes table: each file declares its rows, main.c puts them together.
+//  Everybody's own seat in the routes table: each file declares its rows, main.c puts them
+//  together.
 extern const field_t user_fields [];     //  reply shape of a user object
 
 //  ---------------------------------------------------------------- password.c
@@ -22,13 +23,15 @@ CO bool password_fits (req_t *req, const char *password, const char *hash);
 //  ---------------------------------------------------------------- sign.c
 //  {"by", "ip", "agent", "request_id"} as JSON text for the audit trail.
 const char *audit_meta (req_t *req);
-//  Add a session for `user` (or, when NULL, for the user of `email`, made by an earlier statement of the unit).
+//  Add a session for `user` (or, when NULL, for the user of `email`, made by an earlier statement
+//  of the unit).
 typedef struct {
     char jti [37];
     char refresh [65];
 } session_keys_t;
 session_keys_t *session_add (req_t *req, unit_t *unit, const char *user, const char *email);
-//  Answer with everything the five families want to see after a sign-in. The row has body, id, email, role, organization_id.
+//  Answer with everything the five families want to see after a sign-in. The row has body, id,
+//  email, role, organization_id.
 void reply_session (req_t *req, unsigned status, row_t user, const char *jti, const char *refresh);
 //  Append an access token for the user in the row.
 const char *token_for (req_t *req, row_t user, const char *jti, int64_t *exp);
@@ -83,7 +86,8 @@ CO void keys_list (req_t *req);
 CO void keys_create (req_t *req);
 CO void keys_delete (req_t *req);
 
-//  ---------------------------------------------------------------- internal.c: for edges, door and other actors
+//  ---------------------------------------------------------------- internal.c: for edges, door and
+//  other actors
 CO void identity_check (req_t *req);
 CO void identity_grants (req_t *req);
 CO void identity_revocations (req_t *req);

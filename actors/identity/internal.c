@@ -1,5 +1,5 @@
-//  internal.c -- what edges, the broker's door and other actors ask: is this session good, who may hear what;
-//  tokens for the operator; the first administrator; the heartbeat of sys/identity.
+//  internal.c -- what edges, the broker's door and other actors ask: is this session good, who may
+//  hear what; tokens for the operator; the first administrator; the heartbeat of sys/identity.
 
 #include "identity.h"
 
@@ -22,7 +22,8 @@ reply_identity (req_t *req, row_t row, const char *kind)
 void
 identity_check (req_t *req)
 {
-    const char *key = req_str (req, "api_key_hash"), *user = req_str (req, "user"), *jti = req_str (req, "jti");
+    const char *key = req_str (req, "api_key_hash"), *user = req_str (req, "user"),
+               *jti = req_str (req, "jti");
     if (!key && (!user || !jti || !uuid_valid (text_of (user)) || !uuid_valid (text_of (jti))))
         fail (req, E_UNAUTHORIZED, "token is not valid");
     row_t row = key ? db_row (req, "key_check", key) : db_row (req, "session_check", user, jti);
@@ -109,9 +110,10 @@ identity_beat (req_t *req)
 {
     actor_t *actor = req_actor (req);
     row_t top = db_row (req, "live_top");
-    bus_publish (actor->bus, &(wire_event_t) {
-        .channel = TEXT ("sys/identity"), .epoch = text_of (row_str (top, "epoch")), .off = (uint64_t) row_int (top, "off"),
-        .type = TEXT ("beat") });
+    bus_publish (actor->bus, &(wire_event_t){ .channel = TEXT ("sys/identity"),
+                                              .epoch = text_of (row_str (top, "epoch")),
+                                              .off = (uint64_t) row_int (top, "off"),
+                                              .type = TEXT ("beat") });
 }
 
 void
@@ -126,22 +128,25 @@ identity_purge (req_t *req)
 void
 identity_load (req_t *req)
 {
-    if (!actor_secret (req_actor (req), "jwt_secret") || strlen (actor_secret (req_actor (req), "jwt_secret")) < 32)
+    if (!actor_secret (req_actor (req), "jwt_secret")
+        || strlen (actor_secret (req_actor (req), "jwt_secret")) < 32)
         fail (req, E_INVALID, "JWT_SECRET must have at least 32 bytes");
     if (row_bool (db_row (req, "super_exists"), "found"))
         return;
-    const char *email = opt_str (req_actor (req)->options, "admin-email"), *password = actor_secret (req_actor (req), "admin_password");
+    const char *email = opt_str (req_actor (req)->options, "admin-email"),
+               *password = actor_secret (req_actor (req), "admin_password");
     char made [17];
     if (!password) {
         random_text (made, 16);
         password = made;
     }
     unit_t *unit = unit_new (req);
-    unit_add (unit, "user_insert", email, NULL, password_hash (req, password, "ADMIN_PASSWORD"), "Administrator", "super_admin", "true",
-              audit_meta (req));
+    unit_add (unit, "user_insert", email, NULL, password_hash (req, password, "ADMIN_PASSWORD"),
+              "Administrator", "super_admin", "true", audit_meta (req));
     unit_commit (unit);
     if (password == made)
-        log_info ("made the first administrator, this password is shown once", "email", email, "password", made);
+        log_info ("made the first administrator, this password is shown once", "email", email,
+                  "password", made);
     else
         log_info ("made the first administrator", "email", email);
 }

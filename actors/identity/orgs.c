@@ -60,8 +60,9 @@ orgs_delete (req_t *req)
     if (row_none (row))
         fail (req, E_NOT_FOUND, "organization not found");
     if (!row_str (row, "id"))
-        fail (req, row_bool (row, "personal") ? E_CONFLICT : E_FORBIDDEN, row_bool (row, "personal")
-              ? "a personal organization goes with its user" : "only the owner deletes an organization");
+        fail (req, row_bool (row, "personal") ? E_CONFLICT : E_FORBIDDEN,
+              row_bool (row, "personal") ? "a personal organization goes with its user"
+                                         : "only the owner deletes an organization");
     tell_members (req, row_str (row, "users"));
     reply_message (req, 200, "Deleted");
 }
@@ -102,14 +103,16 @@ change_member (req_t *req, const char *statement, const char *member, const char
     if (row_none (row))
         fail (req, E_NOT_FOUND, "organization not found");
     if (!row_str (row, "user_id"))
-        fail (req, E_FORBIDDEN, "only owners and admins change members, and nobody changes the owner");
+        fail (req, E_FORBIDDEN,
+              "only owners and admins change members, and nobody changes the owner");
     return row;
 }
 
 void
 members_put (req_t *req)
 {
-    row_t row = change_member (req, "member_put", member_named (req), req_str (req, "role") ? req_str (req, "role") : "viewer");
+    row_t row = change_member (req, "member_put", member_named (req),
+                               req_str (req, "role") ? req_str (req, "role") : "viewer");
     reply_row (req, 201, row);
 }
 
@@ -136,8 +139,8 @@ keys_create (req_t *req)
     random_text (key + 3, 40);
     sha256_hex (text_of (key), hash);
     unit_t *unit = unit_new (req);
-    unit_add (unit, "key_insert", req_user (req), req_str (req, "name"), req_print (req, "%.10s", key), hash,
-              req_str (req, "expires_at"), audit_meta (req));
+    unit_add (unit, "key_insert", req_user (req), req_str (req, "name"),
+              req_print (req, "%.10s", key), hash, req_str (req, "expires_at"), audit_meta (req));
     row_t row = unit_commit (unit);
     buf_t *body = req_buf (req);
     size_t mark = mp_open_map (body);

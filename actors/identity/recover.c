@@ -1,4 +1,5 @@
-//  recover.c -- password change and recovery, proof of an address; mail through SMTP when it is configured.
+//  recover.c -- password change and recovery, proof of an address; mail through SMTP when it is
+//  configured.
 
 #include <stdlib.h>
 
@@ -19,12 +20,16 @@ mail_text (req_t *req, const char *email, const char *purpose, const char *code)
     opt_t *options = req_actor (req)->options;
     const char *from = opt_str (options, "emails-from");
     return req_print (req,
-        "From: %s\r\nTo: %s\r\nSubject: %s\r\nMIME-Version: 1.0\r\nContent-Type: text/plain; charset=utf-8\r\n\r\n"
-        "%s\r\n\r\nCode: %s\r\n%s/app/%s?email=%s&code=%s\r\n\r\nIf you did not ask for this, ignore this message.\r\n",
-        from ? from : "busbar@localhost", email,
-        is_reset (purpose) ? "Reset your password" : "Confirm your address",
-        is_reset (purpose) ? "Use this code within an hour to set a new password." : "Use this code within a day to confirm your address.",
-        code, opt_str (options, "external-url"), is_reset (purpose) ? "reset-password" : "verify-email", email, code);
+                      "From: %s\r\nTo: %s\r\nSubject: %s\r\nMIME-Version: 1.0\r\nContent-Type: "
+                      "text/plain; charset=utf-8\r\n\r\n"
+                      "%s\r\n\r\nCode: %s\r\n%s/app/%s?email=%s&code=%s\r\n\r\nIf you did not ask "
+                      "for this, ignore this message.\r\n",
+                      from ? from : "busbar@localhost", email,
+                      is_reset (purpose) ? "Reset your password" : "Confirm your address",
+                      is_reset (purpose) ? "Use this code within an hour to set a new password."
+                                         : "Use this code within a day to confirm your address.",
+                      code, opt_str (options, "external-url"),
+                      is_reset (purpose) ? "reset-password" : "verify-email", email, code);
 }
 
 static void
@@ -34,18 +39,22 @@ send_mail (req_t *req, const char *email, const char *purpose, const char *code)
     const char *host = opt_str (options, "smtp-host");
     if (!host || !opt_bool (options, "emails-enabled")) {
         //  No mail server: the operator hands the link on.
-        log_info ("mail is not configured", "purpose", purpose, "email", email,
-                  "link", req_print (req, "%s/app/%s?email=%s&code=%s", opt_str (options, "external-url"),
-                                     is_reset (purpose) ? "reset-password" : "verify-email", email, code));
+        log_info ("mail is not configured", "purpose", purpose, "email", email, "link",
+                  req_print (req, "%s/app/%s?email=%s&code=%s", opt_str (options, "external-url"),
+                             is_reset (purpose) ? "reset-password" : "verify-email", email, code));
         return;
     }
     int64_t port = opt_int (options, "smtp-port");
-    fetched_t sent = fetch (req, &(fetch_t) {
-        .url = req_print (req, "%s://%s:%lld", port == 465 ? "smtps" : "smtp", host, (long long) port),
-        .body = text_of (mail_text (req, email, purpose, code)),
-        .mail_from = opt_str (options, "emails-from"), .mail_to = email,
-        .user = opt_str (options, "smtp-user"), .password = actor_secret (req_actor (req), "smtp_password"),
-        .allow = req_print (req, "%s:%lld", host, (long long) port), .timeout = 20000 });
+    fetched_t sent = fetch (
+        req, &(fetch_t){ .url = req_print (req, "%s://%s:%lld", port == 465 ? "smtps" : "smtp",
+                                           host, (long long) port),
+                         .body = text_of (mail_text (req, email, purpose, code)),
+                         .mail_from = opt_str (options, "emails-from"),
+                         .mail_to = email,
+                         .user = opt_str (options, "smtp-user"),
+                         .password = actor_secret (req_actor (req), "smtp_password"),
+                         .allow = req_print (req, "%s:%lld", host, (long long) port),
+                         .timeout = 20000 });
     if (sent.error)
         log_warn ("mail was not sent", "purpose", purpose, "email", email, "error", sent.error);
 }
@@ -86,7 +95,8 @@ email_send_code (req_t *req, const char *user, const char *email, const char *pu
 
 //  Set a new password; every other session of the user ends.
 static void
-set_password (req_t *req, const char *user, const char *password, const char *field, const char *spare)
+set_password (req_t *req, const char *user, const char *password, const char *field,
+              const char *spare)
 {
     const char *hash = password_hash (req, password, field);
     unit_t *unit = unit_new (req);
@@ -154,7 +164,8 @@ password_reset (req_t *req)
 {
     const char *password = req_str (req, "new_password");
     if (strlen (password) < PASSWORD_MIN)            //  before the code is used up
-        fail_field (req, E_INVALID, "new_password", "must have at least %d characters", PASSWORD_MIN);
+        fail_field (req, E_INVALID, "new_password", "must have at least %d characters",
+                    PASSWORD_MIN);
     set_password (req, use_code (req, "reset"), password, "new_password", NULL);
     reply_message (req, 200, "Password has been reset");
 }

@@ -33,8 +33,8 @@ session_add (req_t *req, unit_t *unit, const char *user, const char *email)
     sha256_hex (text_of (keys->refresh), hash);
     unit_add (unit, "session_insert", keys->jti, user, hash, req_print (req, "%d", REFRESH_SECONDS),
               req_print (req, "%lld", (long long) token_seconds (req)),
-              req_copy (req, mp_text (req_meta (req, "ip"))), req_copy (req, mp_text (req_meta (req, "agent"))),
-              audit_meta (req), email);
+              req_copy (req, mp_text (req_meta (req, "ip"))),
+              req_copy (req, mp_text (req_meta (req, "agent"))), audit_meta (req), email);
     return keys;
 }
 
@@ -96,7 +96,8 @@ reply_session (req_t *req, unsigned status, row_t user, const char *jti, const c
     reply_mp (req, status, mp_buf (body));
 }
 
-//  One unit: user, organisation, session, audit, event. A taken address or name is refused by the index.
+//  One unit: user, organisation, session, audit, event. A taken address or name is refused by the
+//  index.
 static row_t
 add_user (req_t *req, session_keys_t **keys)
 {
@@ -121,7 +122,8 @@ sign_up (req_t *req)
     email_send_code (req, row_str (user, "id"), row_str (user, "email"), "verify");
 }
 
-//  The two dialects under /api/v1: with a user name 201 and a token, without it 200 and the bare user.
+//  The two dialects under /api/v1: with a user name 201 and a token, without it 200 and the bare
+//  user.
 void
 sign_up_v1 (req_t *req)
 {
@@ -166,7 +168,8 @@ sign_in (req_t *req)
     int64_t wait = row_int (db_row (req, "lockout_get", account, address), "wait");
     if (wait > 0) {
         reply_header (req, "Retry-After", req_print (req, "%lld", (long long) wait));
-        fail (req, E_RATE_LIMITED, "too many failed sign-ins, try again in %lld s", (long long) wait);
+        fail (req, E_RATE_LIMITED, "too many failed sign-ins, try again in %lld s",
+              (long long) wait);
     }
     row_t found = db_row (req, "user_by_login", login);
     if (!password_fits (req, password, row_none (found) ? NULL : row_str (found, "password_hash")))
@@ -198,7 +201,8 @@ sign_refresh (req_t *req)
         unit_add (unit, "session_refresh", hash, seconds);
     }
     else if (req_user (req))
-        unit_add (unit, "session_extend", req_user (req), req_copy (req, mp_text (mp_get (req_identity (req), "jti"))), seconds);
+        unit_add (unit, "session_extend", req_user (req),
+                  req_copy (req, mp_text (mp_get (req_identity (req), "jti"))), seconds);
     else
         fail_field (req, E_INVALID, "refresh_token", "is required");
     row_t user = unit_commit (unit);

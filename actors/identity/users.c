@@ -1,4 +1,5 @@
-//  users.c -- one's own profile and preferences, user management by administrators, the audit trail.
+//  users.c -- one's own profile and preferences, user management by administrators, the audit
+//  trail.
 
 #include "identity.h"
 
@@ -22,8 +23,9 @@ update_user (req_t *req, const char *user)
 {
     const char *name = req_str (req, "full_name");
     unit_t *unit = unit_new (req);
-    unit_add (unit, "user_update", user, name ? name : req_str (req, "name"), req_str (req, "avatar"), req_str (req, "email"),
-              req_str (req, "username"), req_str (req, "department"), req_str (req, "organization"), audit_meta (req));
+    unit_add (unit, "user_update", user, name ? name : req_str (req, "name"),
+              req_str (req, "avatar"), req_str (req, "email"), req_str (req, "username"),
+              req_str (req, "department"), req_str (req, "organization"), audit_meta (req));
     reply_body (req, 200, unit_commit (unit), "user");
 }
 
@@ -46,8 +48,9 @@ user_change_preferences (req_t *req)
     buf_t *changes = req_buf (req);
     size_t mark = mp_open_map (changes);
     uint32_t count = 0;
-    static const char *const names [] = { "theme", "defaultTimeRange", "defaultCurrency", "defaultRegion", "dashboardLayout",
-                                          "notifications", "language" };
+    static const char *const names [] = { "theme",         "defaultTimeRange", "defaultCurrency",
+                                          "defaultRegion", "dashboardLayout",  "notifications",
+                                          "language" };
     for (size_t i = 0; i < sizeof names / sizeof names [0]; i++)
         if (req_has (req, names [i])) {
             mp_pair (changes, names [i], req_any (req, names [i]));
@@ -74,8 +77,11 @@ static void
 list (req_t *req, const char *plain)
 {
     int64_t limit = req_has (req, "limit") ? req_int (req, "limit") : 1000;
-    reply_body (req, 200, db_row (req, "users_list", req_print (req, "%lld", (long long) req_int (req, "skip")),
-                                  req_print (req, "%lld", (long long) limit), plain), "users");
+    reply_body (req, 200,
+                db_row (req, "users_list",
+                        req_print (req, "%lld", (long long) req_int (req, "skip")),
+                        req_print (req, "%lld", (long long) limit), plain),
+                "users");
 }
 
 void
@@ -134,8 +140,10 @@ users_create (req_t *req)
     const char *role = role_of (req);
     const char *hash = password_hash (req, req_str (req, "password"), "password");
     unit_t *unit = unit_new (req);
-    unit_add (unit, "user_insert", req_str (req, "email"), req_str (req, "username"), hash, req_str (req, "full_name"), role,
-              req_has (req, "is_active") && !req_bool (req, "is_active") ? "false" : "true", audit_meta (req));
+    unit_add (unit, "user_insert", req_str (req, "email"), req_str (req, "username"), hash,
+              req_str (req, "full_name"), role,
+              req_has (req, "is_active") && !req_bool (req, "is_active") ? "false" : "true",
+              audit_meta (req));
     reply_body (req, 201, unit_commit (unit), "user");
 }
 
@@ -167,7 +175,8 @@ users_update (req_t *req)
     }
     if (req_has (req, "is_active")) {
         unit_t *unit = unit_new (req);
-        unit_add (unit, "user_set_active", id, req_bool (req, "is_active") ? "true" : "false", audit_meta (req));
+        unit_add (unit, "user_set_active", id, req_bool (req, "is_active") ? "true" : "false",
+                  audit_meta (req));
         unit_commit (unit);
     }
     if (req_has (req, "role") || req_has (req, "is_superuser")) {
@@ -256,7 +265,11 @@ users_set_role (req_t *req)
 void
 audit_list (req_t *req)
 {
-    const char *before = req_has (req, "before") ? req_print (req, "%lld", (long long) req_int (req, "before")) : NULL;
+    const char *before = req_has (req, "before")
+                             ? req_print (req, "%lld", (long long) req_int (req, "before"))
+                             : NULL;
     int64_t limit = req_has (req, "limit") ? req_int (req, "limit") : 100;
-    reply_rows (req, 200, db_rows (req, "audit_list", req_str (req, "user_id"), before, req_print (req, "%lld", (long long) limit)));
+    reply_rows (req, 200,
+                db_rows (req, "audit_list", req_str (req, "user_id"), before,
+                         req_print (req, "%lld", (long long) limit)));
 }

@@ -1,4 +1,5 @@
-//  execute.c -- running a cell: the caller's right to it is settled here, the work is done by kernels.
+//  execute.c -- running a cell: the caller's right to it is settled here, the work is done by
+//  kernels.
 
 #include "platform.h"
 
@@ -6,7 +7,8 @@
 static void
 execute (req_t *req, const char *notebook, int64_t def_wait)
 {
-    const char *cell = req_str (req, "cellId"), *code = req_str (req, "code"), *language = req_str (req, "language");
+    const char *cell = req_str (req, "cellId"), *code = req_str (req, "code"),
+               *language = req_str (req, "language");
     row_t row = notebook_of (req, notebook, cell, true);
     if (!code)
         code = row_str (row, "cell_content");        //  run what the notebook holds
@@ -28,9 +30,11 @@ execute (req_t *req, const char *notebook, int64_t def_wait)
     mp_pair_int (body, "wait_ms", wait);
     mp_pair_bool (body, "blocking", def_wait > 0 || wait > 0);
     mp_pair (body, "idempotency_key", req_meta (req, "idempotency_key"));
-    bus_reply_t reply = req_call (req, "executions.start", mp_none, mp_buf (body),
-        &(req_call_t) { .key = req_print (req, "notebook:%s", row_str (row, "id")), .ttl = wait + 20000,
-                        .idempotent = !mp_empty (req_meta (req, "idempotency_key")) });
+    bus_reply_t reply = req_call (
+        req, "executions.start", mp_none, mp_buf (body),
+        &(req_call_t){ .key = req_print (req, "notebook:%s", row_str (row, "id")),
+                       .ttl = wait + 20000,
+                       .idempotent = !mp_empty (req_meta (req, "idempotency_key")) });
     if (reply.status >= 400)
         fail_reply (req, &reply);
     reply_mp (req, (unsigned) reply.status, reply.body);

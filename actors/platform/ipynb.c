@@ -1,5 +1,5 @@
-//  ipynb.c -- Notebook Format 4 in and out. What we have no word for (metadata, attachments) is kept
-//  in the cell and comes back on export.
+//  ipynb.c -- Notebook Format 4 in and out. What we have no word for (metadata, attachments) is
+//  kept in the cell and comes back on export.
 
 #include "platform.h"
 
@@ -63,7 +63,8 @@ ipynb_read (mp_t document, buf_t *content, char language [16], const char **erro
     text_t name = mp_text (mp_get (mp_get (metadata, "kernelspec"), "language"));
     if (name.size == 0)
         name = mp_text (mp_get (mp_get (metadata, "language_info"), "name"));
-    bool r = text_is (name, "R") || text_is (name, "r"), known = text_is (name, "sql") || text_is (name, "scala");
+    bool r = text_is (name, "R") || text_is (name, "r"),
+         known = text_is (name, "sql") || text_is (name, "scala");
     snprintf (language, 16, "%.*s", known ? (int) name.size : 1, known ? name.data : "r");
     if (!known && !r)
         snprintf (language, 16, "python");
@@ -89,7 +90,8 @@ id_fits (text_t id)
 {
     for (size_t i = 0; i < id.size; i++) {
         char c = id.data [i];
-        if (!((c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '-' || c == '_'))
+        if (!((c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '-'
+              || c == '_'))
             return false;
     }
     return id.size >= 1 && id.size <= 64;
@@ -181,7 +183,8 @@ notebook_import (req_t *req)
     json_write (mp_buf (content), json);
     const char *name = req_str (req, "name");
     unit_t *unit = unit_new (req);
-    unit_add (unit, "notebook_import", owner, workspace, name ? name : "Imported notebook", language, req_copy (req, buf_text (json)));
+    unit_add (unit, "notebook_import", owner, workspace, name ? name : "Imported notebook",
+              language, req_copy (req, buf_text (json)));
     reply_row (req, 201, unit_commit (unit));
 }
 
@@ -202,6 +205,7 @@ notebook_export (req_t *req)
     for (; *name && size < sizeof file - 1; name++)
         file [size++] = *name > ' ' && *name < 127 && !strchr ("\"\\/;%", *name) ? *name : '_';
     file [size] = 0;
-    reply_header (req, "Content-Disposition", req_print (req, "attachment; filename=\"%s.ipynb\"", file));
+    reply_header (req, "Content-Disposition",
+                  req_print (req, "attachment; filename=\"%s.ipynb\"", file));
     reply_mp (req, 200, mp_buf (document));
 }

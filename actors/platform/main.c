@@ -34,39 +34,56 @@ notebook_before_delete (req_t *req)
 }
 
 static const resource_t workspace = {
-    .name = "workspace", .path = "/workspaces", .table = "workspaces", .ops = CRUD, .owner = "user_id",
+    .name = "workspace",
+    .path = "/workspaces",
+    .table = "workspaces",
+    .ops = CRUD,
+    .owner = "user_id",
     .parent_of = "workspace",
-    .see = "t.user_id = $1::uuid OR EXISTS (SELECT 1 FROM workspace_members m WHERE m.workspace_id = t.id AND m.user_id = $1::uuid)",
+    .see = "t.user_id = $1::uuid OR EXISTS (SELECT 1 FROM workspace_members m WHERE m.workspace_id "
+           "= t.id AND m.user_id = $1::uuid)",
     .also_channels = "ARRAY [platform.shared_audience (r.id) || '/workspaces']",
-    .tag = "workspaces", .doc = "a place for notebooks, queries, jobs and what they share",
-    .fields = (const field_t []) {
-        { "name", T_TEXT, REQUIRED | FILTER | SORT, .min = 1, .max = 255 },
-        { "description", T_TEXT, NULLABLE },
-        { "category", T_TEXT, NULLABLE | FILTER, .max = 255 },
-        { "tags", T_NAMES, .def = "[]" },
-        { "icon", T_TEXT, NULLABLE, .max = 255 },
-        { "color", T_TEXT, NULLABLE, .max = 64 },
-        { "cloud_profile_id", T_UUID, NULLABLE },
-        { "provider", T_ENUM, NULLABLE, .values = "aws|azure|gcp" },
-        { "config", T_OBJECT, .def = "{}" },
-        { 0 } } };
+    .tag = "workspaces",
+    .doc = "a place for notebooks, queries, jobs and what they share",
+    .fields = (const field_t []){ { "name", T_TEXT, REQUIRED | FILTER | SORT, .min = 1,
+                                    .max = 255 },
+                                  { "description", T_TEXT, NULLABLE },
+                                  { "category", T_TEXT, NULLABLE | FILTER, .max = 255 },
+                                  { "tags", T_NAMES, .def = "[]" },
+                                  { "icon", T_TEXT, NULLABLE, .max = 255 },
+                                  { "color", T_TEXT, NULLABLE, .max = 64 },
+                                  { "cloud_profile_id", T_UUID, NULLABLE },
+                                  { "provider", T_ENUM, NULLABLE, .values = "aws|azure|gcp" },
+                                  { "config", T_OBJECT, .def = "{}" },
+                                  { 0 } }
+};
 
 static const resource_t notebook = {
-    .name = "notebook", .path = "/notebooks", .table = "notebooks", .ops = CRUD, .owner = "user_id",
-    .parent_of = "notebook", .body_max = CONTENT_MAX,
+    .name = "notebook",
+    .path = "/notebooks",
+    .table = "notebooks",
+    .ops = CRUD,
+    .owner = "user_id",
+    .parent_of = "notebook",
+    .body_max = CONTENT_MAX,
     .see = "t.user_id = $1::uuid OR platform.workspace_role (t.workspace_id, $1::uuid) IS NOT NULL",
-    .change = "t.user_id = $1::uuid OR platform.workspace_role (t.workspace_id, $1::uuid) IN ('owner', 'editor')",
+    .change = "t.user_id = $1::uuid OR platform.workspace_role (t.workspace_id, $1::uuid) IN "
+              "('owner', 'editor')",
     .also_channels = "ARRAY [platform.shared_audience (r.workspace_id) || '/notebooks']",
-    .before_create = notebook_parent, .before_update = notebook_before_update, .before_delete = notebook_before_delete,
-    .tag = "notebooks", .doc = "cells of code and text",
-    .fields = (const field_t []) {
-        { "workspace_id", T_UUID, NULLABLE | FILTER },
-        { "name", T_TEXT, REQUIRED | FILTER | SORT, .min = 1, .max = 255 },
-        { "description", T_TEXT, NULLABLE },
-        { "language", T_ENUM, FILTER, .values = LANGUAGES, .def = "python" },
-        { "content", T_OBJECT, .def = "{\"cells\": []}" },
-        { "cluster_id", T_UUID, NULLABLE },
-        { 0 } } };
+    .before_create = notebook_parent,
+    .before_update = notebook_before_update,
+    .before_delete = notebook_before_delete,
+    .tag = "notebooks",
+    .doc = "cells of code and text",
+    .fields =
+        (const field_t []){ { "workspace_id", T_UUID, NULLABLE | FILTER },
+                            { "name", T_TEXT, REQUIRED | FILTER | SORT, .min = 1, .max = 255 },
+                            { "description", T_TEXT, NULLABLE },
+                            { "language", T_ENUM, FILTER, .values = LANGUAGES, .def = "python" },
+                            { "content", T_OBJECT, .def = "{\"cells\": []}" },
+                            { "cluster_id", T_UUID, NULLABLE },
+                            { 0 } }
+};
 
 row_t
 workspace_of (req_t *req, const char *id, const char *field, bool write)
@@ -112,7 +129,8 @@ workspace_gone (req_t *req, const char *id)
     buf_t *body = req_buf (req);
     mp_put_map (body, 1);
     mp_pair_str (body, "audience", req_print (req, "project:%s", id));
-    bus_reply_t reply = req_call (req, "identity.ungrant", mp_none, mp_buf (body), &(req_call_t) { .operator = true, .idempotent = true });
+    bus_reply_t reply = req_call (req, "identity.ungrant", mp_none, mp_buf (body),
+                                  &(req_call_t){ .operator= true, .idempotent = true });
     if (reply.status >= 400)
         fail_reply (req, &reply);
 }
@@ -149,49 +167,74 @@ static const field_t execute_named_fields [] = {
     { "wait", T_REAL, .min = 0, .max = 600, .doc = "seconds to wait for the end" },
     { 0 } };
 
-static const field_t execution_fields [] = {
-    { "execution_id", T_UUID }, { "success", T_BOOL, NULLABLE }, { "output", T_TEXT, NULLABLE }, { "error", T_TEXT, NULLABLE },
-    { "executionTime", T_REAL, NULLABLE }, { "timestamp", T_TIME, NULLABLE }, { "language", T_TEXT }, { "state", T_TEXT }, { "live", T_OBJECT }, { 0 } };
+static const field_t execution_fields [] = { { "execution_id", T_UUID },
+                                             { "success", T_BOOL, NULLABLE },
+                                             { "output", T_TEXT, NULLABLE },
+                                             { "error", T_TEXT, NULLABLE },
+                                             { "executionTime", T_REAL, NULLABLE },
+                                             { "timestamp", T_TIME, NULLABLE },
+                                             { "language", T_TEXT },
+                                             { "state", T_TEXT },
+                                             { "live", T_OBJECT },
+                                             { 0 } };
 
-static const field_t member_fields [] = {
-    { "email", T_EMAIL, REQUIRED, .max = 254 }, { "role", T_ENUM, .values = "editor|viewer", .def = "viewer" }, { 0 } };
+static const field_t member_fields [] = { { "email", T_EMAIL, REQUIRED, .max = 254 },
+                                          { "role", T_ENUM, .values = "editor|viewer",
+                                            .def = "viewer" },
+                                          { 0 } };
 
 static const field_t member_param [] = { { "member", T_UUID, REQUIRED }, { 0 } };
 
 static const field_t member_out [] = {
-    { "user_id", T_UUID }, { "email", T_TEXT }, { "role", T_TEXT }, { "created_at", T_TIME }, { 0 } };
+    { "user_id", T_UUID }, { "email", T_TEXT }, { "role", T_TEXT }, { "created_at", T_TIME }, { 0 }
+};
 
 static const field_t import_fields [] = {
     { "workspace_id", T_UUID }, { "name", T_TEXT, .min = 1, .max = 255 }, { 0 } };
 
 static const route_t routes [] = {
     RESOURCE (workspace),
-    ACTION ("workspaces.members", "GET", "/workspaces/:id/members", members_list, .spec.out = member_out, .spec.reply = "array", .spec.doc = "Who shares the workspace"),
-    ACTION ("workspaces.put_member", "POST", "/workspaces/:id/members", members_put, .spec.in = member_fields, .spec.out = member_out, .spec.status = 201,
-            .spec.key = "user", .spec.doc = "Share the workspace with a user, or change their role"),
-    ACTION ("workspaces.delete_member", "DELETE", "/workspaces/:id/members/:member", members_delete, .spec.in = member_param, .spec.key = "user",
-            .spec.doc = "Stop sharing, or leave"),
+    ACTION ("workspaces.members", "GET", "/workspaces/:id/members", members_list,
+            .spec.out = member_out, .spec.reply = "array", .spec.doc = "Who shares the workspace"),
+    ACTION ("workspaces.put_member", "POST", "/workspaces/:id/members", members_put,
+            .spec.in = member_fields, .spec.out = member_out, .spec.status = 201,
+            .spec.key = "user",
+            .spec.doc = "Share the workspace with a user, or change their role"),
+    ACTION ("workspaces.delete_member", "DELETE", "/workspaces/:id/members/:member", members_delete,
+            .spec.in = member_param, .spec.key = "user", .spec.doc = "Stop sharing, or leave"),
     RESOURCE (notebook),
-    ACTION ("notebooks.execute", "POST", "/notebooks/:id/execute", notebook_execute, .spec.in = execute_fields, .spec.out = execution_fields,
-            .spec.status = 202, .spec.blocking = true, .spec.timeout = 630000, .spec.body_max = 5 * 1024 * 1024, .spec.events = "execution.queued",
+    ACTION ("notebooks.execute", "POST", "/notebooks/:id/execute", notebook_execute,
+            .spec.in = execute_fields, .spec.out = execution_fields, .spec.status = 202,
+            .spec.blocking = true, .spec.timeout = 630000, .spec.body_max = 5 * 1024 * 1024,
+            .spec.events = "execution.queued",
             .spec.doc = "Run a cell; answers at once unless ?wait= says otherwise"),
-    ACTION ("notebooks.execute_named", "POST", "/notebooks/execute", notebook_execute_named, .spec.in = execute_named_fields, .spec.out = execution_fields,
-            .spec.blocking = true, .spec.timeout = 630000, .spec.body_max = 5 * 1024 * 1024, .spec.events = "execution.queued",
+    ACTION ("notebooks.execute_named", "POST", "/notebooks/execute", notebook_execute_named,
+            .spec.in = execute_named_fields, .spec.out = execution_fields, .spec.blocking = true,
+            .spec.timeout = 630000, .spec.body_max = 5 * 1024 * 1024,
+            .spec.events = "execution.queued",
             .spec.doc = "Run a cell and wait for its end (?wait=, default 30 s)"),
-    ACTION ("notebooks.import", "POST", "/notebooks/import", notebook_import, .spec.in = import_fields, .spec.status = 201, .spec.key = "user",
-            .spec.body_max = CONTENT_MAX, .spec.doc = "A notebook from an .ipynb document (the body)"),
-    ACTION ("notebooks.export", "GET", "/notebooks/:id/export", notebook_export, .spec.alias = { "/notebooks/:id/ipynb" }, .spec.reply = "any",
-            .spec.idempotent = true, .spec.doc = "The notebook as .ipynb document"),
-    { 0 } };
+    ACTION ("notebooks.import", "POST", "/notebooks/import", notebook_import,
+            .spec.in = import_fields, .spec.status = 201, .spec.key = "user",
+            .spec.body_max = CONTENT_MAX,
+            .spec.doc = "A notebook from an .ipynb document (the body)"),
+    ACTION ("notebooks.export", "GET", "/notebooks/:id/export", notebook_export,
+            .spec.alias = { "/notebooks/:id/ipynb" }, .spec.reply = "any", .spec.idempotent = true,
+            .spec.doc = "The notebook as .ipynb document"),
+    { 0 }
+};
 
-static const dependant_t dependants [] = { { "workspace", workspace_gone }, { "user", user_gone }, { 0 } };
+static const dependant_t dependants [] = { { "workspace", workspace_gone },
+                                           { "user", user_gone },
+                                           { 0 } };
 
 int
 main (int argc, char **argv)
 {
     static opt_t options [] = { { 0 } };
-    actor_t actor = {
-        .name = "platform", .sql = (const char *const []) { platform_sql, NULL }, .routes = routes, .dependants = dependants,
-        .options = options };
+    actor_t actor = { .name = "platform",
+                      .sql = (const char *const []){ platform_sql, NULL },
+                      .routes = routes,
+                      .dependants = dependants,
+                      .options = options };
     return actor_main (argc, argv, &actor);
 }

@@ -1,4 +1,5 @@
-//  members.c -- sharing a workspace: rows here, grants for audience project:<workspace> with identity.
+//  members.c -- sharing a workspace: rows here, grants for audience project:<workspace> with
+//  identity.
 
 #include "platform.h"
 
@@ -12,7 +13,8 @@ grant (req_t *req, const char *method, const char *workspace, const char *user, 
     mp_pair_str (body, "audience", req_print (req, "project:%s", workspace));
     if (role)
         mp_pair_str (body, "role", role);
-    bus_reply_t reply = req_call (req, method, mp_none, mp_buf (body), &(req_call_t) { .operator = true, .idempotent = true });
+    bus_reply_t reply = req_call (req, method, mp_none, mp_buf (body),
+                                  &(req_call_t){ .operator= true, .idempotent = true });
     if (reply.status >= 400)
         fail_reply (req, &reply);
 }
@@ -40,7 +42,8 @@ members_put (req_t *req)
     buf_t *body = req_buf (req);
     mp_put_map (body, 1);
     mp_pair_str (body, "email", req_str (req, "email"));
-    bus_reply_t found = req_call (req, "identity.find", mp_none, mp_buf (body), &(req_call_t) { .operator = true, .idempotent = true });
+    bus_reply_t found = req_call (req, "identity.find", mp_none, mp_buf (body),
+                                  &(req_call_t){ .operator= true, .idempotent = true });
     if (found.status >= 400)
         fail_reply (req, &found);
     const char *member = req_copy (req, mp_text (mp_get (found.body, "id")));

@@ -8,9 +8,11 @@
 #define LANGUAGES "python|sql|scala|r"
 #define CONTENT_MAX (15 * 1024 * 1024)   //  bytes of a notebook; a bus frame holds 16 MiB
 
-//  Row {id, user_id, role} of a workspace the caller may see; 404 on `field` (NULL: on :id) else. `write` wants owner or editor (403).
+//  Row {id, user_id, role} of a workspace the caller may see; 404 on `field` (NULL: on :id) else.
+//  `write` wants owner or editor (403).
 CO row_t workspace_of (req_t *req, const char *id, const char *field, bool write);
-//  Row {id, user_id, workspace_id, language, role, audience, cell_content …} of a notebook, likewise.
+//  Row {id, user_id, workspace_id, language, role, audience, cell_content …} of a notebook,
+//  likewise.
 CO row_t notebook_of (req_t *req, const char *id, const char *cell, bool write);
 
 //  execute.c
