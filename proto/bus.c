@@ -1,5 +1,5 @@
-//  bus.c -- the bus client's life: its connection to the broker, HELLO and heartbeat, and the work at
-//  the end of each turn.
+//  bus.c -- the bus client's life: its connection to the broker, HELLO and heartbeat, and the work
+//  at the end of each turn.
 
 #include <stdlib.h>
 #include <time.h>

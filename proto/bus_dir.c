@@ -1,12 +1,12 @@
-//  bus_dir.c -- the directory as this peer knows it: instances by slot, grouped by actor name; methods
-//  and collections with who serves them; who owns a key.
+//  bus_dir.c -- the directory as this peer knows it: instances by slot, grouped by actor name;
+//  methods and collections with who serves them; who owns a key.
 
 #include <stdlib.h>
 
 #include "proto/bus_int.h"
 
 #define MISSING_GRACE 3000           //  ms that actors have to come back to a new broker
-#define SUSPECT_TIME 500             //  ms until a broken connection to a listed instance is tried again
+#define SUSPECT_TIME 500             //  ms until a listed instance is tried again
 
 static void *
 grown (void *array, size_t count, size_t *room, size_t item)
@@ -154,7 +154,8 @@ directory_claim (bus_t *self, const wire_claim_t *msg)
     calls_rehome (self);
 }
 
-//  Rendezvous among the instances that are up: highest text_hash (slot "\0" key), then the smaller slot.
+//  Rendezvous among the instances that are up: highest text_hash (slot "\0" key), then the smaller
+//  slot.
 static instance_t *
 group_rendezvous (group_t *group, text_t key)
 {
@@ -232,8 +233,8 @@ instance_index (bus_t *self, instance_t *instance)
         hash_put (self->dir.collections, mp_text (mp_get (it.value, "name")), group);
 }
 
-//  Who serves what now. A method stays known when all its instances are gone, so that calls wait for
-//  them; one that the running instances of its actor no longer announce is forgotten.
+//  Who serves what now. A method stays known when all its instances are gone, so that calls wait
+//  for them; one that the running instances of its actor no longer announce is forgotten.
 static void
 directory_index (bus_t *self)
 {
@@ -357,8 +358,8 @@ directory_apply (bus_t *self, const wire_directory_t *msg)
     calls_rehome (self);
 }
 
-//  Instances that a new broker has not heard of yet keep their calls for a while; suspects are tried
-//  again.
+//  Instances that a new broker has not heard of yet keep their calls for a while; suspects are
+//  tried again.
 void
 directory_tick (bus_t *self, int64_t now)
 {

@@ -1,11 +1,12 @@
 //  bus_int.h -- what the files of the bus client share, and nobody else includes.
 //
-//    bus.c        life, heartbeat, the broker connection      bus_link.c   sockets, outboxes, monitors
-//    bus_dir.c    directory: who lives where, who owns a key  bus_call.c   our calls
+//    bus.c        life, heartbeat, broker connection          bus_link.c   sockets, outboxes, monitors
+//    bus_dir.c    directory: who lives, who owns a key        bus_call.c   our calls
+//    bus_place.c  which instance takes a call, and when       bus_wheel.c  deadlines
 //    bus_serve.c  calls for us                                bus_topic.c  events
 //
-//  Nothing is freed and no failure is told while a message is being handled: both wait for the end of
-//  the turn, so a callback may call anything here.
+//  Nothing is freed and no failure is told while a message is being handled: both wait for the end
+//  of the turn, so a callback may call anything here.
 
 #ifndef BUS_INT_H
 #define BUS_INT_H
@@ -36,8 +37,8 @@ typedef struct parcel {
     buf_t frame;
 } parcel_t;
 
-//  What waits to leave for one destination. Frames are counted, so a call knows whether the frame it
-//  is in was taken by the socket (frame_no < taken) or certainly never left.
+//  What waits to leave for one destination. Frames are counted, so a call knows whether the frame
+//  it is in was taken by the socket (frame_no < taken) or certainly never left.
 typedef struct outbox {
     bus_t *bus;
     void *socket;
@@ -82,7 +83,8 @@ struct call {
     group_t *group;                  //  whose method it is; NULL in limbo and for slot calls
     instance_t *instance;            //  where it flies, or the only one it waits for
     uint64_t frame_no;               //  frame of the link's outbox it went into
-    uint64_t granted, uploads, wanted;     //  chunks of the answer allowed; upload credit left, and ever given
+    uint64_t granted;                //  chunks of the answer allowed
+    uint64_t uploads, wanted;        //  upload credit left, and ever given
     char *slot;
     buf_t frame;                     //  the CALL message, to send again
     bus_reply_fn *on_reply;
@@ -119,7 +121,7 @@ struct instance {
     buf_t entry;                     //  as announced; the views below look into it
     mp_t routes, channels, dependants;
     uint64_t load, pid;
-    link_t *link;                    //  to its endpoint, once needed; an empty endpoint means the broker's link
+    link_t *link;                    //  once needed; with an empty endpoint the broker's is used
     call_list_t flying, waiting;
     size_t in_flight, claims;
     int64_t suspect_until;           //  connection broke: not chosen until then or news of it
@@ -255,12 +257,30 @@ instance_t *group_owner (group_t *group, text_t key);
 void instance_broken (instance_t *instance);         //  its connection ended
 bool instance_serves (const instance_t *instance, const method_t *method);
 
+//  The link over which an instance is reached; NULL when there is none now.
+static inline link_t *
+instance_path (const instance_t *instance)
+{
+    return instance->endpoint [0] ? instance->link : instance->bus->broker;
+}
+
 void calls_init (bus_t *self);
 void calls_free (bus_t *self);
 void calls_rehome (bus_t *self);                     //  place again whatever waits
 void calls_abandon (instance_t *instance);           //  its calls fail or go to limbo
 void calls_failed (bus_t *self);                     //  tell what failed this turn
 void calls_pump (bus_t *self, link_t *link);         //  credit came back
+void call_place (bus_t *self, call_t *call, text_t method, text_t key);
+void call_list_put (call_list_t *list, call_t *call);
+void call_list_remove (call_t *call);
+void call_wait (bus_t *self, call_t *call, call_list_t *list);
+void call_detach (bus_t *self, call_t *call);        //  out of its list; credit and load come back
+void call_fail (bus_t *self, call_t *call, error_code_t error, const char *text);
+void call_expired (bus_t *self, call_t *call);
+void credit_pack (link_t *link, uint64_t id, uint64_t count);
+void wheel_init (bus_t *self);
+void wheel_put (bus_t *self, call_t *call);
+void wheel_remove (bus_t *self, call_t *call);
 void call_replied (link_t *link, mp_t message);
 bool call_chunk (link_t *link, const wire_chunk_t *chunk);
 bool call_credit (link_t *link, const wire_credit_t *credit);

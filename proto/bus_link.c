@@ -86,8 +86,8 @@ outbox_shut (outbox_t *box, size_t mark)
     return true;
 }
 
-//  False: try later. A destination that does not exist is remembered in `lost`; what was meant for it
-//  is gone.
+//  False: try later. A destination that does not exist is remembered in `lost`; what was meant for
+//  it is gone.
 static bool
 send_frame (outbox_t *box, const buf_t *frame)
 {

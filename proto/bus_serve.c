@@ -1,5 +1,5 @@
-//  bus_serve.c -- calls for us: our ROUTER, the peers behind it, the calls in service. What the broker
-//  relays to an actor without a ROUTER arrives here as one more peer.
+//  bus_serve.c -- calls for us: our ROUTER, the peers behind it, the calls in service. What the
+//  broker relays to an actor without a ROUTER arrives here as one more peer.
 
 #include <assert.h>
 #include <dirent.h>
@@ -13,8 +13,8 @@
 #include "proto/log.h"
 
 #define RECEIVE_BATCH 32
-#define PING_BUSY 1000               //  ms between looks whether a caller with calls in service lives
-#define PING_IDLE 15000              //  the same, for one without
+#define PING_BUSY 1000               //  ms between looks at a caller with calls in service
+#define PING_IDLE 15000              //  the same, at one without
 #define LEASE 60000                  //  ms of silence after which a caller has left
 #define QUARANTINE 600000            //  ms before the memory of a peer means another: late answers
 #define EXTRA_CREDIT BUS_CREDIT_EARLY     //  calls sent before our WELCOME arrived
@@ -175,8 +175,9 @@ serving_lost (bus_t *bus)
     }
 }
 
-//  A PING to a caller that is gone fails at once (the ROUTER knows no route), so the death of a caller
-//  is noticed while it has calls in service, without asking anything of live ones but a PONG.
+//  A PING to a caller that is gone fails at once (the ROUTER knows no route), so the death of a
+//  caller is noticed while it has calls in service, without asking anything of live ones but a
+//  PONG.
 void
 serving_tick (bus_t *bus, int64_t now)
 {
@@ -349,7 +350,7 @@ bus_answer (bus_t *bus, bus_peer_t *peer, uint64_t id, uint64_t status, mp_t bod
     wire_pack_reply (&box->frame, &reply);
     if (outbox_shut (box, mark))
         return;
-    log_error ("answer is larger than a frame", "bytes", log_num ((int64_t) (body.end - body.data)));
+    log_error ("answer is larger than a frame", "bytes", log_num (body.end - body.data));
     buf_t error = { 0 };
     mp_put_map (&error, 2);
     mp_pair_str (&error, "code", error_name (E_INTERNAL));

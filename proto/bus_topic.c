@@ -139,8 +139,8 @@ topic_event (bus_t *self, mp_t message)
     return true;
 }
 
-//  The broker completes short names of the door ("clusters" is "user:42/clusters"): the topic moves to
-//  its full name, under which its events come.
+//  The broker completes short names of the door ("clusters" is "user:42/clusters"): the topic moves
+//  to its full name, under which its events come.
 static bool
 topic_subscribed (bus_t *self, mp_t message)
 {

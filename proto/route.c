@@ -83,7 +83,8 @@ field_pack (buf_t *buf, const field_t *field)
     for (size_t i = 0; i < COUNT (s_flags); i++)
         count += pack_true (buf, s_flags [i].name, field->flags & s_flags [i].flag);
 
-    //  0, 0 is unlimited. On the wire an absent bound is no bound, so a zero that bounds is written.
+    //  0, 0 is unlimited. On the wire an absent bound is no bound, so a zero that bounds is
+    //  written.
     bool number = field->type == T_INT || field->type == T_REAL || field->type == T_MONEY;
     if (field->min != 0 || (number && field->max > 0)) {
         mp_pair_int (buf, "min", field->min);

@@ -1,5 +1,5 @@
-//  route_check.c -- is a route map that somebody announced one that we can serve? The text of a refusal
-//  names the row and the key, because its reader is the author of that actor.
+//  route_check.c -- is a route map that somebody announced one that we can serve? The text of a
+//  refusal names the row and the key, because its reader is the author of that actor.
 
 #include <stdio.h>
 
@@ -68,7 +68,8 @@ is_path (text_t path)
         return false;
     for (size_t at = 1; path.size > 1 && at <= path.size;) {
         const char *slash = memchr (path.data + at, '/', path.size - at);
-        text_t part = { path.data + at, slash ? (size_t) (slash - path.data) - at : path.size - at };
+        size_t end = slash ? (size_t) (slash - path.data) : path.size;
+        text_t part = { path.data + at, end - at };
         if (part.size == 0 || text_is (part, ".") || text_is (part, ".."))
             return false;
         bool param = part.data [0] == ':' || part.data [0] == '*';

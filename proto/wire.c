@@ -43,8 +43,8 @@ put_ANY (buf_t *frame, mp_t value)
     mp_put (frame, value);
 }
 
-//  Readers: false when the value has another type. Nil is as good as absent, so that a sender in any
-//  language may say "nothing" in its own way.
+//  Readers: false when the value has another type. Nil is as good as absent, so that a sender in
+//  any language may say "nothing" in its own way.
 
 static inline bool
 get_STR (mp_t value, text_t *out)

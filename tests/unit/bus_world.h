@@ -172,8 +172,8 @@ actor_open (test_actor_t *self, loop_t *loop, void *zmq, const char *dir, const 
     bus_start (self->bus, NULL);
 }
 
-//  An actor in a process of its own, to be killed. Forked before this process has any socket, or the
-//  child would keep our connections open.
+//  An actor in a process of its own, to be killed. Forked before this process has any socket, or
+//  the child would keep our connections open.
 static inline pid_t
 actor_fork (const char *dir, const char *slot, bool holds)
 {
@@ -276,7 +276,8 @@ world_open (world_t *self, int count, uint32_t credit)
     self->loop = loop_new ();
     small_open (&self->broker, self->loop, self->zmq, self->endpoint);
     for (int i = 0; i < count; i++)
-        actor_open (&self->actors [i], self->loop, self->zmq, self->dir, s_slots [i], credit, false);
+        actor_open (&self->actors [i], self->loop, self->zmq, self->dir, s_slots [i], credit,
+                    false);
     self->client = bus_new (self->loop, self->zmq, &(bus_conf_t) {
         .role = "client", .name = "test", .slot = "test.1", .broker = self->endpoint });
     bus_listen (self->client, &(bus_listener_t) {

@@ -1,6 +1,6 @@
 //  small_broker.h -- just enough broker for tests of the bus client: registers peers, hands out the
-//  directory, fans events out, relays between one caller and one actor without an endpoint. It can fall
-//  silent, be closed and come back.
+//  directory, fans events out, relays between one caller and one actor without an endpoint. It can
+//  fall silent, be closed and come back.
 
 #ifndef SMALL_BROKER_H
 #define SMALL_BROKER_H

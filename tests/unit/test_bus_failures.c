@@ -1,5 +1,5 @@
-//  test_bus_failures.c -- who died, and what callers see: re-sent, unknown, waiting, draining; broker
-//  restart; strangers' bytes.
+//  test_bus_failures.c -- who died, and what callers see: re-sent, unknown, waiting, draining;
+//  broker restart; strangers' bytes.
 
 #include "tests/unit/bus_world.h"
 

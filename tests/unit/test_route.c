@@ -12,7 +12,8 @@
 static const field_t s_fields [] = {
     { "id", T_UUID, READONLY | REQUIRED },
     { "name", T_TEXT, REQUIRED | SORT, .max = 255, .doc = "what it is called" },
-    { "kind", T_ENUM, REQUIRED | FILTER, .values = "spark|dask", .def = "dask", .also = "provider" },
+    { "kind", T_ENUM, REQUIRED | FILTER, .values = "spark|dask", .def = "dask",
+      .also = "provider" },
     { "workers", T_INT, .min = 1, .max = 10, .json = "numWorkers" },
     { "offset", T_INT, .max = 5 },
     { "secret", T_TEXT, SECRET },
@@ -34,7 +35,8 @@ test_only_what_is_not_default_is_written (void **state)
     route_pack (&buf, &(route_spec_t) { .method = "a.b", .verb = "GET", .path = "/a" });
     json_write (mp_buf (&buf), &json);
     buf_putc (&json, 0);
-    assert_string_equal ((char *) json.data, "{\"method\":\"a.b\",\"verb\":\"GET\",\"path\":\"/a\"}");
+    assert_string_equal ((char *) json.data,
+                         "{\"method\":\"a.b\",\"verb\":\"GET\",\"path\":\"/a\"}");
     buf_clear (&buf);
     buf_clear (&json);
     field_pack (&buf, &s_fields [2]);
@@ -87,18 +89,26 @@ test_bad_routes_are_refused_with_row_and_key (void **state)
     refused ("{\"method\":\"start\"}", "route: key \"method\" is not like domain.verb");
     refused ("{\"method\":\"a.b\",\"verb\":\"FETCH\",\"path\":\"/a\"}",
              "route a.b: key \"verb\" is not one of GET|POST|PUT|PATCH|DELETE");
-    refused ("{\"method\":\"a.b\",\"verb\":\"GET\"}", "route a.b: key \"path\" is missing beside its other half");
-    refused ("{\"method\":\"a.b\",\"verb\":\"GET\",\"path\":\"/a//b\"}", "route a.b: key \"path\" is no path");
-    refused ("{\"method\":\"a.b\",\"verb\":\"GET\",\"path\":\"/a/../b\"}", "route a.b: key \"path\" is no path");
-    refused ("{\"method\":\"a.b\",\"verb\":\"GET\",\"path\":\"/*rest/b\"}", "route a.b: key \"path\" is no path");
-    refused ("{\"method\":\"a.b\",\"verb\":\"GET\",\"path\":\"/a?x=1\"}", "route a.b: key \"path\" is no path");
+    refused ("{\"method\":\"a.b\",\"verb\":\"GET\"}",
+             "route a.b: key \"path\" is missing beside its other half");
+    refused ("{\"method\":\"a.b\",\"verb\":\"GET\",\"path\":\"/a//b\"}",
+             "route a.b: key \"path\" is no path");
+    refused ("{\"method\":\"a.b\",\"verb\":\"GET\",\"path\":\"/a/../b\"}",
+             "route a.b: key \"path\" is no path");
+    refused ("{\"method\":\"a.b\",\"verb\":\"GET\",\"path\":\"/*rest/b\"}",
+             "route a.b: key \"path\" is no path");
+    refused ("{\"method\":\"a.b\",\"verb\":\"GET\",\"path\":\"/a?x=1\"}",
+             "route a.b: key \"path\" is no path");
     refused ("{\"method\":\"a.b\",\"auth\":\"root\"}",
              "route a.b: key \"auth\" is not one of user|none|optional|admin|super|operator");
     refused ("{\"method\":\"a.b\",\"verb\":\"GET\",\"path\":\"/a\",\"auth\":\"operator\"}",
              "route a.b: key \"auth\" is operator, so the route can have no verb and path");
-    refused ("{\"method\":\"a.b\",\"key\":\"name\"}", "route a.b: key \"key\" is not \"user\" or \"param:NAME\"");
-    refused ("{\"method\":\"a.b\",\"status\":500}", "route a.b: key \"status\" is not a number from 200 to 299");
-    refused ("{\"method\":\"a.b\",\"raw\":1}", "route a.b: key \"raw\" is not a boolean");
+    refused ("{\"method\":\"a.b\",\"key\":\"name\"}",
+             "route a.b: key \"key\" is not \"user\" or \"param:NAME\"");
+    refused ("{\"method\":\"a.b\",\"status\":500}",
+             "route a.b: key \"status\" is not a number from 200 to 299");
+    refused ("{\"method\":\"a.b\",\"raw\":1}",
+             "route a.b: key \"raw\" is not a boolean");
     refused ("{\"method\":\"a.b\",\"in\":[{\"type\":\"int\"}]}",
              "route a.b: key \"in\" holds a field without a valid name");
     refused ("{\"method\":\"a.b\",\"in\":[{\"name\":\"n\",\"type\":\"int32\"}]}",
@@ -138,8 +148,10 @@ test_schemas_of_body_and_reply (void **state)
     schema_is (false,
         "{\"type\":\"object\",\"properties\":{"
         "\"name\":{\"description\":\"what it is called\",\"type\":\"string\",\"maxLength\":255},"
-        "\"kind\":{\"description\":\"\",\"type\":\"string\",\"enum\":[\"spark\",\"dask\"],\"default\":\"dask\"},"
-        "\"provider\":{\"description\":\"\",\"type\":\"string\",\"enum\":[\"spark\",\"dask\"],\"default\":\"dask\"},"
+        "\"kind\":{\"description\":\"\",\"type\":\"string\",\"enum\":[\"spark\",\"dask\"],"
+        "\"default\":\"dask\"},"
+        "\"provider\":{\"description\":\"\",\"type\":\"string\",\"enum\":[\"spark\",\"dask\"],"
+        "\"default\":\"dask\"},"
         "\"numWorkers\":{\"description\":\"\",\"type\":\"integer\",\"minimum\":1,\"maximum\":10},"
         "\"offset\":{\"description\":\"\",\"type\":\"integer\",\"minimum\":0,\"maximum\":5},"
         "\"secret\":{\"description\":\"\",\"type\":\"string\",\"writeOnly\":true},"

@@ -1,4 +1,5 @@
-//  test_wire.c -- codecs of the bus messages: round trips, tolerance of one version, malformed frames.
+//  test_wire.c -- codecs of the bus messages: round trips, tolerance of one version, malformed
+//  frames.
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -15,8 +16,8 @@ test_call_comes_back_as_it_was (void **state)
     buf_t frame = { 0 }, params = { 0 };
     mp_put_map (&params, 1);
     mp_pair_str (&params, "id", "7");
-    wire_call_t in = { .id = UINT64_MAX, .method = TEXT ("a.b"), .key = TEXT ("user:1"), .ttl = 30000,
-                       .params = mp_buf (&params) }, out;
+    wire_call_t in = { .id = UINT64_MAX, .method = TEXT ("a.b"), .key = TEXT ("user:1"),
+                       .ttl = 30000, .params = mp_buf (&params) }, out;
     wire_pack_call (&frame, &in);
     text_t at = buf_text (&frame);
     mp_t message;
@@ -38,7 +39,8 @@ test_messages_ride_together (void **state)
     (void) state;
     buf_t frame = { 0 };
     for (uint64_t i = 0; i < 100; i++)
-        wire_pack_chunk (&frame, &(wire_chunk_t) { .id = i, .data = TEXT ("x\0y"), .last = i == 99 });
+        wire_pack_chunk (&frame, &(wire_chunk_t) { .id = i, .data = TEXT ("x\0y"),
+                                                   .last = i == 99 });
     text_t at = buf_text (&frame);
     mp_t message;
     wire_chunk_t chunk;
@@ -94,8 +96,8 @@ static void
 test_malformed_frames_end_there (void **state)
 {
     (void) state;
-    static const char *const s_bad [] = { "\xc1", "\xdd\xff\xff\xff\xff", "\x92\x06", "\x80", "\x90",
-                                          "\x91\xa1x", "\x91\xff", "\x05" };
+    static const char *const s_bad [] = { "\xc1", "\xdd\xff\xff\xff\xff", "\x92\x06", "\x80",
+                                          "\x90", "\x91\xa1x", "\x91\xff", "\x05" };
     mp_t message;
     for (size_t i = 0; i < sizeof s_bad / sizeof *s_bad; i++) {
         text_t at = text_of (s_bad [i]);
