@@ -137,7 +137,7 @@ subscribe_all (sse_t *self, text_t query, text_t cursor)
 static void
 sse_start (request_t *req, session_t *session)
 {
-    char last [4096] = "";
+    char last [2048] = "";
     text_t query = buf_text (&req->query);
     sse_t *self = xcalloc (1, sizeof *self);
     self->req = req;

@@ -20,7 +20,7 @@ struct ws {
     client_t *client;                    //  NULL before connect
     bool msgpack, closing, checking, halted;
     unsigned close_code;
-    char close_reason [64];
+    char close_reason [124];         //  as long as a close frame allows
     void *auth_wait;
     buf_t connect_id;                    //  id of the connect or refresh under way
     bool refreshing;
@@ -63,7 +63,7 @@ ws_close (void *arg, unsigned code, const char *reason)
         return;
     self->closing = true;
     self->close_code = code;
-    snprintf (self->close_reason, sizeof self->close_reason, "%s", reason);
+    snprintf (self->close_reason, sizeof self->close_reason, "%.120s", reason);
     lws_callback_on_writable (self->conn->wsi);
 }
 
@@ -476,7 +476,7 @@ ws_free (conn_t *conn)
 static void
 established (conn_t *conn)
 {
-    char header [TOKEN_MAX + 16];
+    static char header [TOKEN_MAX + 16];
     buf_t query = { 0 };
     ws_open (conn);
     //  Headers of the upgrade are still there in this callback.
