@@ -9,20 +9,22 @@
 
 #include <libwebsockets.h>
 
-#include "../proto/bus.h"
-#include "../proto/error.h"
-#include "../proto/hash.h"
-#include "../proto/json.h"
-#include "../proto/log.h"
-#include "../proto/loop.h"
-#include "../proto/opt.h"
-#include "../proto/route.h"
-#include "../proto/token.h"
+#include "proto/bus.h"
+#include "proto/error.h"
+#include "proto/hash.h"
+#include "proto/json.h"
+#include "proto/log.h"
+#include "proto/loop.h"
+#include "proto/opt.h"
+#include "proto/route.h"
+#include "proto/token.h"
+
+char *text_copy (text_t text);           //  terminated, to be freed
 
 #define EDGE_VERSION "1.0.0"
-#define EDGE_PIECE 65536                 //  bytes handed to one lws_write
 #define EDGE_HEADER_MAX 8192             //  longest single header value looked at
 #define EDGE_PATH_MAX 4096
+#define ROUTE_PARAMS 8
 
 typedef struct edge edge_t;
 typedef struct conn conn_t;
@@ -35,6 +37,9 @@ typedef struct ws ws_t;                  //  ws.c: one WebSocket
 typedef struct auth auth_t;
 typedef struct limiter limiter_t;
 typedef struct stats stats_t;
+typedef struct directory directory_t;
+typedef struct upload upload_t;
+typedef struct local local_t;
 
 //  Why the edge itself refuses something.
 typedef struct {
@@ -60,6 +65,8 @@ struct edge {
     struct lws_vhost *vhost;
     opt_t *options;              //  opt_str (edge->options, "…")
 
+    directory_t *directory;
+    uint64_t router_revision;    //  grows when the router is built anew
     router_t *router;            //  current; requests hold a reference to the one they were routed by
     auth_t *auth;
     limiter_t *limiter;
@@ -67,11 +74,19 @@ struct edge {
     live_t *live;
 
     conn_t *conns;               //  all connections, linked
+    request_t *requests;         //  all requests under way, linked
+    request_t *soon;             //  streams with something to write at the end of this turn
+    hook_t soon_hook;
+    ltimer_t *sweep;             //  deadlines of bodies and slow readers
+    void *ssl_ctx;               //  SSL_CTX of the vhost, for a change of certificates
     size_t conn_count, request_count, ws_count;
     bool ready;                  //  broker heard and identity live
     bool draining;               //  no new connections, readiness says 503, keep-alive ends
     bool tls;
     const char *environment;
+    text_t jwt_secret;
+    int64_t drain_until;
+    ltimer_t *drain_timer;
     text_t anon_key;             //  empty: not asked for
     text_t cors_origins;         //  comma list; empty: any origin, no credentials
 };
@@ -87,8 +102,19 @@ struct conn {
     bool tls;
     request_t *request;          //  the one being served, NULL between requests
     ws_t *ws;                    //  ws.c's own; NULL until it sets it
+    int fd;
+    void *ssl;                   //  SSL of libwebsockets once TLS is up; NULL: plain
+    watch_t *watch;              //  our own eye on the socket while a request is under way (http.c, send.c)
+    bool closing;                //  nothing is read as a request any more
+    int64_t linger_until;
+    uint64_t lingered;           //  bytes thrown away after the last answer
+    unsigned served;             //  requests so far
     conn_t *next, **link;
 };
+
+//  Of an upgrade under way (until ESTABLISHED returned): decoded path, and a decoded query argument.
+bool conn_path (conn_t *conn, char *out, size_t room);
+bool conn_query (conn_t *conn, const char *name, char *out, size_t room);
 
 //  For libwebsockets, in every protocols[] row.
 int edge_callback (struct lws *wsi, enum lws_callback_reasons reason, void *user, void *in, size_t size);
@@ -107,10 +133,10 @@ bool ws_path (text_t path);
 //  Known headers by token, others by lower-case name with colon ("idempotency-key:").
 bool conn_header (conn_t *conn, enum lws_token_indexes token, char *out, size_t room);
 bool conn_header_named (conn_t *conn, const char *name, char *out, size_t room);
-//  Value of a query argument of the request under way (raw query kept by http.c for upgrades too): decoded.
-bool query_get (text_t query, const char *name, buf_t *out);
-//  Decode %XX (and + when `plus`) onto `out`; false on bad digits, %00 and control bytes below space.
-bool percent_decode (text_t in, bool plus, buf_t *out);
+//  Walk request.query, which holds decoded "name=value" texts, each with a NUL behind it (libwebsockets decodes
+//  before we see anything):  for (size_t at = 0; query_each (query, &at, &name, &value);)
+bool query_each (text_t query, size_t *at, text_t *name, text_t *value);
+text_t query_get (text_t query, const char *name);       //  data NULL when absent
 //  Is this Origin one that may use us? (CORS_ORIGINS; empty list: any.)
 bool origin_allowed (edge_t *edge, text_t origin);
 
@@ -138,18 +164,23 @@ struct request {
     verb_t verb;
     bool head;                   //  HEAD: headers of the GET, no body
     bool http10, keep_alive;
-    bool halted;                 //  reading from the socket is stopped
     bool body_done, answered, finished;
+    bool close;                  //  the connection ends with the answer
     buf_t path;                  //  decoded
-    buf_t query;                 //  raw, without '?'
+    buf_t query;                 //  see query_each
     char id [40];                //  X-Request-Id, taken or made
     char trace [60];             //  traceparent
     char origin [256];           //  Origin, or empty
-    char if_none_match [256];
+    char if_none_match [256], if_match [256];
+    char idempotency_key [256], prefer [128], content_type [256], agent [256], host [256], accept [256];
+    char boundary [80];          //  of multipart
+    char range [64];
     bool gzip;                   //  client takes gzip
     bool anon;                   //  the anon key came and was right (or none is configured)
+    bool idempotent;
 
     const route_t *route;        //  announced route, NULL for our own
+    const local_t *local;        //  our own endpoint, NULL for announced ones
     router_t *router;            //  reference that keeps route alive
     const char *endpoint;        //  pattern for metrics and log: "/clusters/:id"
     session_t *session;          //  who asks; NULL: nobody. Referenced.
@@ -163,11 +194,14 @@ struct request {
     buf_t body;                  //  collected bytes, later the MessagePack of the call
     buf_t params;                //  MessagePack map under construction
     uint32_t param_count;
-    void *upload;                //  upload.c: multipart state and chunks that wait for credit
+    upload_t *upload;            //  upload.c: multipart state and chunks that wait for credit
+    uint64_t taken;              //  chunks of a download handed on since the last grant
     uint64_t call;               //  bus call in flight, 0: none
 
-    buf_t out;                   //  LWS_PRE bytes of room, then what is to be written
+    buf_t extra;                 //  header lines for the answer (reply_header)
+    buf_t out;                   //  what is to be written
     size_t out_at;               //  next byte of it
+    int64_t moved;               //  loop_now when the socket last took something
     uint64_t out_total;          //  bytes written so far, for the log
     unsigned status;
     const char *code;            //  error code, for the log
@@ -179,14 +213,76 @@ struct request {
     void (*on_drained) (request_t *req);    //  everything pushed was handed to the socket
     void (*on_closed) (request_t *req);     //  client went away, or reply_end was written; forget req now
 
-    request_t *prev, *next;      //  of all requests that wait
+    bool soon;                   //  in edge->soon
+    request_t *soon_next;
+    request_t *prev, *next;      //  of all requests
 };
+
+//  Header rules, without any socket (rules.c).
+//  Content-Length: digits only, at most ten of them.
+bool length_parse (text_t text, uint64_t *out);
+body_kind_t body_kind_of (const char *content_type);     //  BODY_NONE: media type is not supported
+bool boundary_parse (const char *content_type, char *out, size_t room);
+bool accepts_gzip (const char *accept_encoding);
+bool accepts_html (const char *accept);
+bool etag_matches (const char *list, text_t etag);       //  If-None-Match: weak comparison, "*"
+bool trace_valid (const char *traceparent);
+bool request_id_valid (const char *id);
+bool path_valid (text_t path);                           //  absolute, no control bytes, UTF-8
+//  A urlencoded form as pairs of a MessagePack map appended to `out`; false: malformed.
+bool form_read (text_t form, buf_t *out);
+
+//  conn.c. Peers: what the listener accepted.
+struct sockaddr;
+conn_t *conn_new (edge_t *edge, int fd, const struct sockaddr *peer, bool admin);
+void conn_free (conn_t *conn);
+bool conn_header_twice (conn_t *conn, enum lws_token_indexes token);
+bool conn_query_read (conn_t *conn, buf_t *out);
+void conn_forwarded (conn_t *conn);
+
+//  send.c
+void conn_watch_end (conn_t *conn);
+void conn_watch_peer (conn_t *conn);             //  notice when the client leaves, though nothing is read
+void conn_send_now (conn_t *conn, text_t text);  //  a few bytes, or the connection goes
+//  The client is gone or must go: forget the request, cut the connection.
+void conn_drop (conn_t *conn);
+//  Close after what was sent: tell the peer, throw away what still comes, then cut.
+void conn_linger (conn_t *conn);
+//  Try to write what is in req->out. May finish the request.
+void request_flush (request_t *req);
+void request_soon (request_t *req);              //  the same, at the end of this turn
+void request_soon_forget (request_t *req);
+
+//  http.c
+int request_begin (conn_t *conn, const char *path, size_t size);
+int request_body (conn_t *conn, const char *data, size_t size);
+int request_body_end (conn_t *conn);
+void request_refuse (request_t *req, error_code_t code, const char *text);      //  text NULL: the default
+void request_free (request_t *req);
+void request_ids (char id [40], char trace [60]);        //  make those that are empty
+void requests_forget (void);                             //  spare structs, at the end
+void requests_sweep (void *edge);                        //  timer: deadlines, clients that left
+
+//  call.c
+void request_called (request_t *req);            //  auth, limits and body are there: call the actor
+
+//  upload.c
+void upload_new (request_t *req);
+void upload_free (request_t *req);
+int upload_data (request_t *req, text_t data);
+void upload_start (request_t *req);              //  who asks is known and may
+void upload_end (request_t *req);
+uint32_t upload_meta (request_t *req, buf_t *meta);
+void upload_credit (void *arg, uint64_t count);
+bool upload_halted (const request_t *req);
+bool multipart_read (const char *boundary, text_t body, buf_t *out);
 
 //  Answers. Each request gets exactly one; all of them may be called at any time on the loop thread.
 void reply_json (request_t *req, unsigned status, text_t json);
 void reply_bytes (request_t *req, unsigned status, const char *content_type, text_t data);
 void reply_fault (request_t *req, const fault_t *fault);
 void reply_bus (request_t *req, const bus_reply_t *reply);
+void reply_meta (request_t *req, mp_t meta);     //  the headers that REPLY.meta asks for
 //  Add a header to the answer that will come (before it is given). Name as on the wire.
 void reply_header (request_t *req, const char *name, text_t value);
 
@@ -198,7 +294,7 @@ void reply_end (request_t *req, bool broken);    //  broken: the connection is c
 
 //  An endpoint of the edge itself (health, docs, /live/…). Tables of them end with {0}. With `body` the request is
 //  handed over when its body (JSON, ≤ 64 KiB, decoded in req->body as MessagePack) is there.
-typedef struct {
+struct local {
     verb_t verb;
     const char *path;            //  exact, or a prefix when it ends with "*"
     bool auth;                   //  a good token is required; req->session is set
@@ -206,7 +302,8 @@ typedef struct {
     bool admin;                  //  only on the admin listener
     void (*serve) (request_t *req);
     const char *doc;             //  NULL: not in /openapi.json
-} local_t;
+    bool optional;               //  a good token is looked at, a missing or bad one is no error
+};
 extern const local_t edge_locals [];             //  local.c
 extern const local_t live_locals [];             //  sse.c: POST /live/ticket, GET /live/… (server-sent events)
 
@@ -243,14 +340,14 @@ struct route {
     uint32_t timeout, body_max;
     unsigned status;
     size_t param_count;
-    const char *params [8];      //  names of :params, in order
+    const char *params [ROUTE_PARAMS];    //  names of :params, in order
     void *counters;              //  stats.c
 };
 
 typedef struct {
     const route_t *route;        //  NULL: see verbs
     unsigned verbs;              //  bit per verb_t that this path has; 0: no such path
-    text_t values [8];           //  of :params, views into the looked-up path
+    text_t values [ROUTE_PARAMS];         //  of :params, views into the looked-up path
 } match_t;
 
 router_t *router_new (void);
@@ -262,10 +359,16 @@ match_t router_find (const router_t *self, verb_t verb, text_t path);
 const route_t *router_method (const router_t *self, text_t method);     //  also bus-only ones
 size_t router_size (const router_t *self);
 const route_t *router_at (const router_t *self, size_t position);
-//  Rebuild edge->router from the directory when an announcement changed. True: it did.
-bool router_refresh (edge_t *edge);
-//  How long has no instance of this actor been up, ms; 0: one is.
-int64_t router_absent (edge_t *edge, const char *actor);
+//  ---------------------------------------------------------------- directory.c
+
+directory_t *directory_new (void);
+void directory_destroy (directory_t **self_p);
+//  Rebuild edge->router when an announcement changed. True: it did.
+bool directory_refresh (edge_t *edge);
+//  How long has no instance of this actor been up, ms; 0: one is (or it was never seen).
+int64_t directory_absent (edge_t *edge, const char *actor);
+//  Walk the actors ever seen:  for (size_t at = 0; directory_each (edge, &at, &name, &up);)
+bool directory_each (edge_t *edge, size_t *at, const char **name, size_t *up);
 
 //  ---------------------------------------------------------------- who asks (auth.c)
 
@@ -278,10 +381,19 @@ struct session {
     buf_t identity;              //  MessagePack map for CALL.identity
     bool revoked;
     char hash [65];              //  of the credential
+    auth_t *auth;
+    session_t *prev, *next;      //  of all sessions that somebody holds
 };
 
 session_t *session_ref (session_t *self);
 void session_drop (session_t **self_p);
+
+//  session.c, for auth.c
+session_t *session_new (auth_t *auth, session_t **list, mp_t identity);
+void session_fill (session_t *self, mp_t identity);
+void session_forget (session_t *self);
+void auth_list_head (auth_t *self, session_t *session);
+text_t claims_user (mp_t claims);                //  user id that a token's claims name
 
 auth_t *auth_new (edge_t *edge);
 void auth_destroy (auth_t **self_p);
@@ -310,7 +422,27 @@ void auth_revoke (auth_t *self, mp_t revoke);
 limiter_t *limiter_new (edge_t *edge);
 void limiter_destroy (limiter_t **self_p);
 //  Take one token of the class; who: user id or address. False: fault says when to try again.
+bool limit_parse (const char *text, double *per_ms, double *burst);     //  "10/m:20"
 bool limiter_take (limiter_t *self, route_limit_t limit, const char *who, fault_t *fault);
+
+//  ---------------------------------------------------------------- counters and access log (stats.c)
+
+stats_t *stats_new (edge_t *edge);
+void stats_destroy (stats_t **self_p);
+//  Counters of a row, by verb and pattern; they outlive the router.
+void *stats_route (stats_t *self, const route_t *route);
+void stats_request (stats_t *self, request_t *req);          //  answered: count, time, log
+void stats_flush (stats_t *self);                            //  write the access lines of this turn
+void stats_metrics (request_t *req);                         //  GET /metrics
+
+//  Served as they are (openapi.c, static.c, health.c)
+void openapi_serve (request_t *req);
+void docs_serve (request_t *req);
+void root_serve (request_t *req);
+void static_serve (request_t *req);
+void health_serve (request_t *req);
+void health_live_serve (request_t *req);
+void health_ready_serve (request_t *req);
 
 //  ---------------------------------------------------------------- live (live.c), called by main.c
 
