@@ -124,6 +124,26 @@ test-unit: $(UNITS)
 	    echo "== $$test"; $$test || failed="$$failed $$test"; done; \
 	if [ -n "$$failed" ]; then echo "failed:$$failed"; exit 1; fi
 
+#  From nothing to a running system, and from nothing to a verdict.
+.PHONY: deps run test test-san
+deps:
+	@tools/deps.sh
+
+run: deps
+	@$(MAKE) --no-print-directory all
+	@exec $(BUILD)/bin/busbar up --demo $(UP)
+
+#  The last line says how many passed and failed. TESTS="-k notebooks" picks some.
+test: deps
+	@$(MAKE) --no-print-directory all $(UNITS)
+	@UNITS="$(UNITS)" tests/run.sh $(BUILD) $(TESTS)
+
+#  The same programs once more, watched: every process of the system under test is instrumented.
+test-san:
+	@$(MAKE) --no-print-directory BUILD=$(BUILD)/san SAN=address,undefined all
+	@BUSBAR_TEST_PATIENCE=180 UBSAN_OPTIONS=print_stacktrace=1 \
+	    tests/run.sh $(BUILD)/san $(TESTS)
+
 #  Round trips of the bus, one line of JSON.
 .PHONY: bench-bus
 bench-bus: $(BUILD)/bench/bus_bench

@@ -5,9 +5,9 @@
 #include <stdlib.h>
 #include <time.h>
 
-#include "../../proto/json.h"
-#include "../../proto/token.h"
-#include "../../proto/zio.h"
+#include "proto/json.h"
+#include "proto/token.h"
+#include "proto/zio.h"
 #include "jupyter.h"
 #include "lenient.h"
 #include "signer.h"
@@ -16,7 +16,9 @@
 #define PARTS_MAX 64         //  frames of a message that we look at
 #define NUDGE_EVERY 250      //  ms between handshake requests
 #define NUDGES 16            //  handshake requests remembered
-#define IDLE_LATE 2000       //  ms after a reply without idle until we look for it
+#define IDLE_LATE 2000       //  ms after a reply without idle until we look for it, again and again
+#define REOPEN_AFTER 50      //  ms from losing the kernel's output to listening anew
+#define MONITOR_SIZE 48      //  "inproc://" and a session's id
 #define TURN_MESSAGES 64     //  received before other descriptors get their share
 #define TURN_BYTES (8 << 20)
 
@@ -48,12 +50,16 @@ struct jupyter {
     } nudges [NUDGES];                   //  by number
     uint64_t nudged;
     ltimer_t *timer;                     //  next nudge; later: the idle that is late
+    char output [128];                   //  endpoint of iopub
+    void *monitor;                       //  tells when iopub breaks off
+    zio_t *monitor_io;
+    ltimer_t *reopen;
 
     char running [JUPYTER_ID];           //  empty: nothing runs
     char last [JUPYTER_ID];              //  what jupyter_execute answered
     bool replied, idled;
     buf_t reply;                         //  content of the reply, kept until the idle
-    char probe [JUPYTER_ID];             //  request whose idle proves that ours was lost
+    uint64_t running_number;             //  an idle of a later request proves that ours was lost
     buf_t asked;                         //  header of the input_request that waits; empty: none
 
     buf_t header, parent, content;       //  of the message at hand
@@ -91,15 +97,17 @@ s_transmit (line_t *line, const text_t frames [FRAMES])
 
 //  Send a request and write its id into `id`.
 static bool
-s_request (jupyter_t *self, jupyter_channel_t channel, const char *type, text_t parent, text_t content,
-           char id [JUPYTER_ID])
+s_request (jupyter_t *self, jupyter_channel_t channel, const char *type, text_t parent,
+           text_t content, char id [JUPYTER_ID])
 {
     char date [40];
     s_date (date);
     snprintf (id, JUPYTER_ID, "%s_%llu", self->session, (unsigned long long) ++self->number);
     buf_t header = { 0 };
-    buf_putf (&header, "{\"msg_id\":\"%s\",\"session\":\"%s\",\"username\":\"busbar\",\"date\":\"%s\","
-              "\"msg_type\":\"%s\",\"version\":\"5.3\"}", id, self->session, date, type);
+    buf_putf (&header,
+              "{\"msg_id\":\"%s\",\"session\":\"%s\",\"username\":\"busbar\",\"date\":\"%s\","
+              "\"msg_type\":\"%s\",\"version\":\"5.3\"}",
+              id, self->session, date, type);
     text_t frames [FRAMES] = { buf_text (&header), parent, TEXT ("{}"), content };
     bool ok = s_transmit (&self->lines [channel], frames);
     buf_free (&header);
@@ -123,10 +131,13 @@ s_on_timer (void *arg)
     jupyter_t *self = arg;
     if (!self->ready)
         s_nudge (self);
-    //  Publishing may lose what a slow reader has no room for, the idle too. What is published for a
-    //  later request comes behind it: when that arrives, the idle will not come any more.
-    else if (self->replied && !self->idled && !self->probe [0])
-        s_request (self, JUPYTER_SHELL, "kernel_info_request", TEXT ("{}"), TEXT ("{}"), self->probe);
+    //  Publishing may lose what a slow reader has no room for, the idle too. What is published for
+    //  a later request comes behind it: when that arrives, the idle will not come any more.
+    else if (self->replied && !self->idled) {
+        char id [JUPYTER_ID];
+        s_request (self, JUPYTER_SHELL, "kernel_info_request", TEXT ("{}"), TEXT ("{}"), id);
+        ltimer_set (self->timer, IDLE_LATE);
+    }
 }
 
 //  ---- what came ----
@@ -136,14 +147,15 @@ s_finish (jupyter_t *self)
 {
     char id [JUPYTER_ID];
     snprintf (id, sizeof id, "%s", self->running);
-    self->running [0] = self->probe [0] = 0;
+    self->running [0] = 0;
     buf_clear (&self->asked);
     ltimer_stop (self->timer);
     //  The callback may start the next cell, whose reply takes the buffer.
     buf_t reply = self->reply;
     self->reply = (buf_t) { 0 };
     mp_t content = mp_buf (&reply);
-    self->life.finished (self->life.arg, text_of (id), mp_text (mp_get (content, "status")), content);
+    self->life.finished (self->life.arg, text_of (id), mp_text (mp_get (content, "status")),
+                         content);
     buf_free (&reply);
 }
 
@@ -173,13 +185,27 @@ s_on_reply (jupyter_t *self, const jupyter_message_t *message)
         return;
     self->replied = true;
     buf_clear (&self->reply);
-    buf_put (&self->reply, message->content.data, (size_t) (message->content.end - message->content.data));
+    buf_put (&self->reply, message->content.data,
+             (size_t) (message->content.end - message->content.data));
     text_t status = mp_text (mp_get (message->content, "status"));
     //  An aborted request gets a reply alone from IRkernel.
     if (self->idled || text_is (status, "aborted") || text_is (status, "abort"))
         s_finish (self);
     else
         ltimer_set (self->timer, IDLE_LATE);
+}
+
+//  The number in an id of ours, 0 for others.
+static uint64_t
+s_number (const jupyter_t *self, text_t id)
+{
+    size_t size = strlen (self->session);
+    uint64_t number = 0;
+    if (!text_starts (id, self->session) || id.size < size + 2 || id.size > size + 20)
+        return 0;
+    for (size_t at = size + 1; at < id.size; at++)
+        number = number * 10 + (uint64_t) (id.data [at] - '0');
+    return number;
 }
 
 static void
@@ -195,7 +221,7 @@ s_on_status (jupyter_t *self, const jupyter_message_t *message)
         return;
     if (text_is (message->parent, self->running))
         self->idled = true;
-    else if (self->probe [0] && self->replied && text_is (message->parent, self->probe)) {
+    else if (self->replied && s_number (self, message->parent) > self->running_number) {
         self->stats.lost_idles++;
         self->idled = true;
     }
@@ -230,7 +256,8 @@ s_dispatch (jupyter_t *self, const jupyter_message_t *message)
 static text_t
 s_part (frames_t *frames, size_t position)
 {
-    return (text_t) { zmq_msg_data (&frames->parts [position]), zmq_msg_size (&frames->parts [position]) };
+    return (text_t) { zmq_msg_data (&frames->parts [position]),
+                     zmq_msg_size (&frames->parts [position]) };
 }
 
 static bool
@@ -240,7 +267,8 @@ s_map_read (text_t json, buf_t *out)
     return json.size && lenient_read (json, out) && mp_type (mp_buf (out)) == MP_MAP;
 }
 
-//  Find the delimiter; the frames after it are signature, header, parent, metadata, content, buffers.
+//  Find the delimiter; the frames after it are signature, header, parent, metadata, content,
+//  buffers.
 static bool
 s_locate (frames_t *frames, text_t *signature, text_t found [FRAMES])
 {
@@ -318,16 +346,19 @@ s_take (line_t *line, frames_t *frames)
 }
 
 static void s_free (jupyter_t *self);
+static void s_on_reopen (void *arg);
 
 static void
 s_on_input (void *arg)
 {
     line_t *line = arg;
     jupyter_t *self = line->jupyter;
-    static frames_t frames;              //  4 KiB of heads: not for the stack; one thread, never nested
+    //  4 KiB of heads: not for the stack; one thread, never nested
+    static frames_t frames;
     size_t bytes = 0;
     self->nesting++;
-    for (int n = 0; n < TURN_MESSAGES && bytes < TURN_BYTES && !self->ended && s_take (line, &frames); n++) {
+    for (int n = 0;
+         n < TURN_MESSAGES && bytes < TURN_BYTES && !self->ended && s_take (line, &frames); n++) {
         bytes += frames.bytes;
         s_receive (line, &frames);
         for (size_t at = 0; at < frames.count; at++)
@@ -342,7 +373,8 @@ s_on_input (void *arg)
 void
 jupyter_connection_file (buf_t *out, const char *prefix, const char *key, const char *kernel)
 {
-    buf_puts (out, "{\"shell_port\":1,\"iopub_port\":2,\"stdin_port\":3,\"control_port\":4,\"hb_port\":5,\"ip\":");
+    buf_puts (out, "{\"shell_port\":1,\"iopub_port\":2,\"stdin_port\":3,\"control_port\":4,"
+                   "\"hb_port\":5,\"ip\":");
     json_quote (text_of (prefix), out);
     buf_puts (out, ",\"transport\":\"ipc\",\"signature_scheme\":\"hmac-sha256\",\"key\":");
     json_quote (text_of (key), out);
@@ -360,6 +392,7 @@ jupyter_new (loop_t *loop, void *zmq, text_t key, const jupyter_life_t *life)
     self->life = *life;
     self->signer = signer_new (key);
     self->timer = loop_timer (loop, s_on_timer, self);
+    self->reopen = loop_timer (loop, s_on_reopen, self);
     uuid_make (self->session);
     return self;
 }
@@ -379,7 +412,8 @@ s_line_open (jupyter_t *self, jupyter_channel_t channel, const char *endpoint)
     zmq_setsockopt (line->socket, ZMQ_RECONNECT_IVL, &reconnect, sizeof reconnect);
     zmq_setsockopt (line->socket, ZMQ_RECONNECT_IVL_MAX, &reconnect_max, sizeof reconnect_max);
     if (channel == JUPYTER_IOPUB) {
-        //  With a limit the kernel's publisher drops silently while we are slow; what is kept is bounded above us.
+        //  With a limit the kernel's publisher drops silently while we are slow; what is kept is
+        //  bounded above us.
         zmq_setsockopt (line->socket, ZMQ_RCVHWM, &unlimited, sizeof unlimited);
         zmq_setsockopt (line->socket, ZMQ_SUBSCRIBE, "", 0);
     }
@@ -392,11 +426,78 @@ s_line_open (jupyter_t *self, jupyter_channel_t channel, const char *endpoint)
     return true;
 }
 
+static void
+s_line_close (line_t *line)
+{
+    zio_end (&line->io);
+    if (line->socket)
+        zmq_close (line->socket);
+    line->socket = NULL;
+}
+
+//  ---- output that breaks off ----
+
+//  ZeroMQ ends a connection over which too large a message comes, and for good: nobody connects
+//  again.
+static void
+s_on_monitor (void *arg)
+{
+    jupyter_t *self = arg;
+    zmq_msg_t part;
+    bool broken = false;
+    zmq_msg_init (&part);
+    //  Two parts: number and value of the event, address. Only the one event was asked for.
+    while (zmq_msg_recv (&part, self->monitor, ZMQ_DONTWAIT) >= 0)
+        broken = true;
+    zmq_msg_close (&part);
+    if (broken && !ltimer_active (self->reopen)) {
+        ltimer_set (self->reopen, REOPEN_AFTER);
+        self->life.lost (self->life.arg);
+    }
+}
+
+static void
+s_monitor_close (jupyter_t *self)
+{
+    zio_end (&self->monitor_io);
+    if (self->monitor)
+        zmq_close (self->monitor);
+    self->monitor = NULL;
+}
+
+static bool
+s_output_open (jupyter_t *self)
+{
+    char name [MONITOR_SIZE];
+    snprintf (name, sizeof name, "inproc://%s", self->session);
+    if (!s_line_open (self, JUPYTER_IOPUB, self->output)
+        || zmq_socket_monitor (self->lines [JUPYTER_IOPUB].socket, name, ZMQ_EVENT_DISCONNECTED)
+               != 0)
+        return false;
+    self->monitor = zmq_socket (self->zmq, ZMQ_PAIR);
+    if (!self->monitor || zmq_connect (self->monitor, name) != 0)
+        return false;
+    self->monitor_io = zio_new (self->loop, self->monitor, s_on_monitor, self);
+    return true;
+}
+
+static void
+s_on_reopen (void *arg)
+{
+    jupyter_t *self = arg;
+    zmq_socket_monitor (self->lines [JUPYTER_IOPUB].socket, NULL, 0);
+    s_monitor_close (self);
+    s_line_close (&self->lines [JUPYTER_IOPUB]);
+    s_output_open (self);
+}
+
 bool
 jupyter_connect (jupyter_t *self, const char *const endpoints [JUPYTER_CHANNELS])
 {
+    snprintf (self->output, sizeof self->output, "%s", endpoints [JUPYTER_IOPUB]);
     for (jupyter_channel_t channel = 0; channel < JUPYTER_CHANNELS; channel++)
-        if (!s_line_open (self, channel, endpoints [channel]))
+        if (channel == JUPYTER_IOPUB ? !s_output_open (self)
+                                     : !s_line_open (self, channel, endpoints [channel]))
             return false;
     s_nudge (self);
     return true;
@@ -405,12 +506,11 @@ jupyter_connect (jupyter_t *self, const char *const endpoints [JUPYTER_CHANNELS]
 static void
 s_free (jupyter_t *self)
 {
-    for (size_t n = 0; n < JUPYTER_CHANNELS; n++) {
-        zio_end (&self->lines [n].io);
-        if (self->lines [n].socket)
-            zmq_close (self->lines [n].socket);
-    }
+    s_monitor_close (self);
+    for (size_t n = 0; n < JUPYTER_CHANNELS; n++)
+        s_line_close (&self->lines [n]);
     ltimer_end (&self->timer);
+    ltimer_end (&self->reopen);
     signer_destroy (&self->signer);
     buf_free (&self->reply);
     buf_free (&self->asked);
@@ -449,12 +549,13 @@ jupyter_execute (jupyter_t *self, text_t code)
     buf_puts (&content, ",\"silent\":false,\"store_history\":true,\"user_expressions\":{},"
               "\"allow_stdin\":true,\"stop_on_error\":true}");
     self->replied = self->idled = false;
-    self->probe [0] = 0;
     buf_clear (&self->asked);
-    bool ok = s_request (self, JUPYTER_SHELL, "execute_request", TEXT ("{}"), buf_text (&content), self->running);
+    bool ok = s_request (self, JUPYTER_SHELL, "execute_request", TEXT ("{}"), buf_text (&content),
+                         self->running);
     buf_free (&content);
     if (!ok)
         self->running [0] = 0;
+    self->running_number = self->number;
     snprintf (self->last, sizeof self->last, "%s", self->running);
     return ok ? self->last : NULL;
 }
@@ -475,7 +576,8 @@ jupyter_input (jupyter_t *self, text_t value)
     buf_puts (&content, "{\"value\":");
     json_quote (value, &content);
     buf_putc (&content, '}');
-    bool ok = s_request (self, JUPYTER_STDIN, "input_reply", buf_text (&self->asked), buf_text (&content), id);
+    bool ok = s_request (self, JUPYTER_STDIN, "input_reply", buf_text (&self->asked),
+                         buf_text (&content), id);
     buf_free (&content);
     buf_clear (&self->asked);
     return ok;
@@ -494,7 +596,8 @@ jupyter_shutdown (jupyter_t *self)
 {
     char id [JUPYTER_ID];
     if (self->lines [JUPYTER_CONTROL].io)
-        s_request (self, JUPYTER_CONTROL, "shutdown_request", TEXT ("{}"), TEXT ("{\"restart\":false}"), id);
+        s_request (self, JUPYTER_CONTROL, "shutdown_request", TEXT ("{}"),
+                   TEXT ("{\"restart\":false}"), id);
 }
 
 const jupyter_stats_t *

@@ -1,20 +1,28 @@
-//  jupyter.h -- one kernel spoken to with the Jupyter messaging protocol (5.3) over ZeroMQ, on the loop.
+//  jupyter.h -- one kernel spoken to with the Jupyter messaging protocol (5.3) over ZeroMQ, on the
+//  loop.
 //
-//  The kernel binds, we connect. One execution at a time; who wants a queue keeps it. A kernel is foreign code:
-//  whatever it sends is checked, counted when it makes no sense, and never believed to be well-formed.
+//  The kernel binds, we connect. One execution at a time; who wants a queue keeps it. A kernel is
+//  foreign code: whatever it sends is checked, counted when it makes no sense, and never believed
+//  to be well-formed.
 
 #ifndef KERNELS_JUPYTER_H
 #define KERNELS_JUPYTER_H
 
-#include "../../proto/loop.h"
-#include "../../proto/mp.h"
+#include "proto/loop.h"
+#include "proto/mp.h"
 
 typedef struct jupyter jupyter_t;
 
-typedef enum { JUPYTER_SHELL, JUPYTER_IOPUB, JUPYTER_STDIN, JUPYTER_CONTROL, JUPYTER_CHANNELS } jupyter_channel_t;
+typedef enum {
+    JUPYTER_SHELL,
+    JUPYTER_IOPUB,
+    JUPYTER_STDIN,
+    JUPYTER_CONTROL,
+    JUPYTER_CHANNELS
+} jupyter_channel_t;
 
 #define JUPYTER_ID 64        //  longest message id of ours, with NUL
-#define JUPYTER_MESSAGE_MAX (256 << 20)
+#define JUPYTER_MESSAGE_MAX (64 << 20)  //  a kernel that publishes more at once loses it
 
 //  One message of the kernel; borrowed.
 typedef struct {
@@ -30,10 +38,15 @@ typedef struct {
     void (*ready) (void *arg);
     //  Output of a request (iopub), or "input_request" (stdin). Busy and idle are not told.
     void (*message) (void *arg, const jupyter_message_t *message);
-    //  Reply and idle of the execution have both arrived; content of the reply, `status` its status ("ok", "error", "aborted").
+    //  Reply and idle of the execution have both arrived; content of the reply, `status` its status
+    //  ("ok", "error", "aborted").
     void (*finished) (void *arg, text_t id, text_t status, mp_t reply);
-    //  Asked before output of `size` bytes is verified and parsed: true drops it unread (a flood costs little then).
+    //  Asked before output of `size` bytes is verified and parsed: true drops it unread (a flood
+    //  costs little then).
     bool (*skip) (void *arg, text_t parent, text_t type, size_t size);
+    //  Output broke off (a message above JUPYTER_MESSAGE_MAX): some of it is lost, and it is
+    //  listened to anew.
+    void (*lost) (void *arg);
     void *arg;
 } jupyter_life_t;
 
@@ -43,7 +56,8 @@ typedef struct {
     uint64_t lost_idles;                 //  executions ended by the answer to a later request
 } jupyter_stats_t;
 
-//  The connection file for a kernel whose sockets are ipc://<prefix>-1 … -5, in the order shell, iopub, stdin, control, hb.
+//  The connection file for a kernel whose sockets are ipc://<prefix>-1 … -5, in the order shell,
+//  iopub, stdin, control, hb.
 void jupyter_connection_file (buf_t *out, const char *prefix, const char *key, const char *kernel);
 
 jupyter_t *jupyter_new (loop_t *loop, void *zmq, text_t key, const jupyter_life_t *life);

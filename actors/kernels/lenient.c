@@ -1,6 +1,6 @@
 //  lenient.c -- one pass over JSON text that replaces what PostgreSQL and browsers would refuse.
 
-#include "../../proto/json.h"
+#include "proto/json.h"
 #include "lenient.h"
 
 #define REPLACEMENT "\xef\xbf\xbd"

@@ -13,7 +13,8 @@ typedef union {
 } control_t;
 
 bool
-packet_send (int fd, const packet_t *packet, const void *data, size_t size, const int *fds, size_t count)
+packet_send (int fd, const packet_t *packet, const void *data, size_t size, const int *fds,
+             size_t count)
 {
     struct iovec parts [] = { { (void *) packet, sizeof *packet }, { (void *) data, size } };
     control_t control = { 0 };
@@ -35,7 +36,8 @@ packet_send (int fd, const packet_t *packet, const void *data, size_t size, cons
 }
 
 ssize_t
-packet_receive (int fd, packet_t *packet, void *data, size_t room, int fds [SPAWNER_FDS], size_t *count)
+packet_receive (int fd, packet_t *packet, void *data, size_t room, int fds [SPAWNER_FDS],
+                size_t *count)
 {
     struct iovec parts [] = { { packet, sizeof *packet }, { data, room } };
     control_t control = { 0 };

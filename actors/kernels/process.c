@@ -136,7 +136,8 @@ process_measure (pid_t root, uint64_t closer)
     pids [0] = root;
     for (size_t n = 0; n < tree.processes; n++) {
         tree.memory += s_resident (pids [n]);
-        tree.processes += s_all_children (pids [n], pids + tree.processes, TREE_MAX - tree.processes);
+        tree.processes +=
+            s_all_children (pids [n], pids + tree.processes, TREE_MAX - tree.processes);
     }
     if (tree.memory > closer && tree.processes > 1) {
         tree.memory = 0;

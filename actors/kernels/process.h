@@ -11,13 +11,16 @@ typedef struct {
     uint64_t memory;         //  bytes resident, shared pages counted once where that can be known
 } process_tree_t;
 
-//  Below bwrap's two processes stands the kernel: signals for the kernel must not hit them. `root` itself when it is not bwrap.
+//  Below bwrap's two processes stands the kernel: signals for the kernel must not hit them. `root`
+//  itself when it is not bwrap.
 pid_t process_innermost (pid_t root);
 
-//  SIGKILL to the first process of the tree's pid namespace (everything in it goes with it) and to `root`'s session.
+//  SIGKILL to the first process of the tree's pid namespace (everything in it goes with it) and to
+//  `root`'s session.
 void process_kill (pid_t root);
 
-//  Everything below and with `root`. Shared pages are told apart only when the plain sum is above `closer`, which costs more.
+//  Everything below and with `root`. Shared pages are told apart only when the plain sum is above
+//  `closer`, which costs more.
 process_tree_t process_measure (pid_t root, uint64_t closer);
 
 //  Resident bytes of this very process.

@@ -1,4 +1,5 @@
-//  sandbox.c -- boxes: asks the spawner, follows their life by pidfd, keeps what they say at the end.
+//  sandbox.c -- boxes: asks the spawner, follows their life by pidfd, keeps what they say at the
+//  end.
 
 #include <errno.h>
 #include <fcntl.h>
@@ -10,8 +11,8 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include "../../proto/log.h"
-#include "../../proto/token.h"
+#include "proto/log.h"
+#include "proto/token.h"
 #include "sandbox.h"
 #include "sandbox_argv.h"
 #include "seccomp.h"
@@ -65,7 +66,8 @@ struct sandbox {
     } probe;
 };
 
-static const char *const kind_names [] = { "none", "own uid in a user namespace", "own uid", "user namespace" };
+static const char *const kind_names [] = { "none", "own uid in a user namespace", "own uid",
+                                          "user namespace" };
 
 //  ---- the end of a box ----
 
@@ -113,7 +115,8 @@ s_read_output (box_t *self)
         }
         buf_put (&self->said, piece, (size_t) size);
         if (self->said.size > SAID_MAX) {
-            memmove (self->said.data, self->said.data + self->said.size - SAID_MAX / 2, SAID_MAX / 2);
+            memmove (self->said.data, self->said.data + self->said.size - SAID_MAX / 2,
+                     SAID_MAX / 2);
             self->said.size = SAID_MAX / 2;
         }
     }
@@ -191,9 +194,11 @@ s_box_bound (box_t *self)
     //  The connection file's order is shell, iopub, stdin, control, hb.
     for (size_t n = 0; n < JUPYTER_CHANNELS; n++) {
         if (self->dir [0])
-            snprintf (self->endpoints [n], sizeof self->endpoints [n], "ipc://%s/s-%zu", self->dir, n + 1);
+            snprintf (self->endpoints [n], sizeof self->endpoints [n], "ipc://%s/s-%zu", self->dir,
+                      n + 1);
         else
-            snprintf (self->endpoints [n], sizeof self->endpoints [n], "ipc:///proc/self/fd/%d", self->sockets [n]);
+            snprintf (self->endpoints [n], sizeof self->endpoints [n], "ipc:///proc/self/fd/%d",
+                      self->sockets [n]);
         endpoints [n] = self->endpoints [n];
     }
     self->state = BOX_BOUND;
@@ -240,8 +245,9 @@ s_find (sandbox_t *self, const packet_t *tell)
 {
     for (box_t *box = self->boxes; box; box = box->next)
         if (box->state != BOX_ENDED
-            && (tell->kind == TELL_STARTED ? box->state == BOX_STARTING && box->serial == tell->serial
-                                           : box->state != BOX_STARTING && box->pid == tell->pid))
+            && (tell->kind == TELL_STARTED
+                    ? box->state == BOX_STARTING && box->serial == tell->serial
+                    : box->state != BOX_STARTING && box->pid == tell->pid))
             return box;
     return NULL;
 }
@@ -269,7 +275,8 @@ s_on_spawner (void *arg, uint32_t events)
             s_box_ended (box, tell.number);
     }
     if (got == -2) {
-        //  Everything it had started dies with it; without it we are of no use, and started anew all is well.
+        //  Everything it had started dies with it; without it we are of no use, and started anew
+        //  all is well.
         log_error ("the process that starts kernels is gone");
         exit (70);
     }
@@ -304,7 +311,9 @@ static int
 s_memory_file (text_t content)
 {
     int fd = memfd_create ("box", MFD_CLOEXEC);
-    if (fd >= 0 && (write (fd, content.data, content.size) != (ssize_t) content.size || lseek (fd, 0, SEEK_SET) != 0)) {
+    if (fd >= 0
+        && (write (fd, content.data, content.size) != (ssize_t) content.size
+            || lseek (fd, 0, SEEK_SET) != 0)) {
         close (fd);
         return -1;
     }
@@ -318,7 +327,8 @@ s_files (box_t *self, const box_conf_t *conf, int fds [BOX_FDS])
     uint32_t uid = self->uid ? self->uid : (uint32_t) getuid ();
     uint32_t gid = self->uid ? self->uid : (uint32_t) getgid ();
     bool ok = true;
-    jupyter_connection_file (&text [BOX_FD_CONNECTION], SPAWNER_SOCKET_DIR "/s", conf->key, conf->kernel);
+    jupyter_connection_file (&text [BOX_FD_CONNECTION], SPAWNER_SOCKET_DIR "/s", conf->key,
+                             conf->kernel);
     buf_putf (&text [BOX_FD_PASSWD], "kernel:x:%u:%u:kernel:/tmp:/bin/sh\n", uid, gid);
     buf_putf (&text [BOX_FD_GROUP], "kernel:x:%u:\n", gid);
     buf_puts (&text [BOX_FD_HOSTS], "127.0.0.1 localhost kernel\n::1 localhost\n");
@@ -338,13 +348,16 @@ s_bare_dir (box_t *self, const box_conf_t *conf, char connection [96])
     char name [9];
     uint8_t random [4];
     random_bytes (random, sizeof random);
-    snprintf (name, sizeof name, "%02x%02x%02x%02x", random [0], random [1], random [2], random [3]);
+    for (size_t n = 0; n < sizeof random; n++)
+        snprintf (name + 2 * n, 3, "%02x", random [n]);
     snprintf (self->dir, sizeof self->dir, "%s/%s", self->sandbox->conf.dir, name);
     snprintf (connection, 96, "%s/connection.json", self->dir);
     char prefix [80];
     snprintf (prefix, sizeof prefix, "%s/s", self->dir);
     mkdir (self->sandbox->conf.dir, 0700);
-    int fd = mkdir (self->dir, 0700) == 0 ? open (connection, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600) : -1;
+    int fd = mkdir (self->dir, 0700) == 0
+                 ? open (connection, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600)
+                 : -1;
     if (fd < 0)
         return false;
     buf_t text = { 0 };
@@ -370,13 +383,15 @@ s_box_ask (box_t *self, sandbox_kind_t kind, const box_conf_t *conf)
         fds [0] = pipes [1];
         fcntl (self->output, F_SETFL, O_NONBLOCK);
         self->reader = loop_watch (sandbox->loop, self->output, EPOLLIN, s_on_output, self);
-        ok = kind == SANDBOX_NONE ? s_bare_dir (self, conf, connection) : s_files (self, conf, fds + 1);
+        ok = kind == SANDBOX_NONE ? s_bare_dir (self, conf, connection)
+                                  : s_files (self, conf, fds + 1);
     }
     sandbox_argv (&argv, kind, &sandbox->conf, self->uid, conf, connection);
     packet_t ask = { ASK_START, self->serial, (int32_t) sandbox->conf.disk,
                      kind == SANDBOX_OWN_UID ? (int32_t) self->uid : 0 };
     ok = ok && argv.size < SPAWNER_PACKET
-         && packet_send (sandbox->spawner, &ask, argv.data, argv.size, fds, kind == SANDBOX_NONE ? 1 : 1 + BOX_FDS);
+         && packet_send (sandbox->spawner, &ask, argv.data, argv.size, fds,
+                         kind == SANDBOX_NONE ? 1 : 1 + BOX_FDS);
     for (size_t n = 0; n < 1 + BOX_FDS; n++)
         if (fds [n] >= 0)
             close (fds [n]);
@@ -507,7 +522,8 @@ s_probe_next (sandbox_t *self)
 }
 
 void
-sandbox_probe (sandbox_t *self, void (*done) (void *arg, const char *kind, const char *why), void *arg)
+sandbox_probe (sandbox_t *self, void (*done) (void *arg, const char *kind, const char *why),
+               void *arg)
 {
     self->probe.done = done;
     self->probe.arg = arg;
@@ -532,6 +548,7 @@ sandbox_new (loop_t *loop, int spawner, const sandbox_conf_t *conf)
     self->spawner = spawner;
     self->conf = *conf;
     self->root = spawner_root ();
+    random_bytes (&self->serial, sizeof self->serial);
     self->watch = loop_watch (loop, spawner, EPOLLIN, s_on_spawner, self);
     return self;
 }
@@ -544,9 +561,11 @@ sandbox_destroy (sandbox_t **self_p)
     if (!self)
         return;
     watch_end (&self->watch);
-    //  The spawner sees it and ends, and its children with it.
-    close (self->spawner);
-    while (self->boxes)
+    while (self->boxes) {
+        box_kill (self->boxes);
         s_box_free (self->boxes);
+    }
+    //  The spawner sees it and ends, and whatever is left of its children with it.
+    close (self->spawner);
     free (self);
 }

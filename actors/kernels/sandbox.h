@@ -1,13 +1,15 @@
-//  sandbox.h -- kernels in boxes: bubblewrap with own process, network, IPC and user namespaces, no file of the host but /usr and a
-//  few of /etc, all that can be written on memory disks of limited size, system calls filtered, resources limited.
+//  sandbox.h -- kernels in boxes: bubblewrap with own process, network, IPC and user namespaces, no
+//  file of the host but /usr and a few of /etc, all that can be written on memory disks of limited
+//  size, system calls filtered, resources limited.
 //
-//  A box is one process tree. Its sockets are reached through descriptors of their inodes, so nothing of a box is on our disk.
+//  A box is one process tree. Its sockets are reached through descriptors of their inodes, so
+//  nothing of a box is on our disk.
 
 #ifndef KERNELS_SANDBOX_H
 #define KERNELS_SANDBOX_H
 
-#include "../../proto/loop.h"
-#include "../../proto/text.h"
+#include "proto/loop.h"
+#include "proto/text.h"
 #include "jupyter.h"
 #include "process.h"
 
@@ -22,12 +24,14 @@ typedef struct {
     unsigned processes;      //  per kernel
 } sandbox_conf_t;
 
-//  `spawner` is what spawner_start answered.
+//  `spawner` is what spawner_start answered; it is ours now.
 sandbox_t *sandbox_new (loop_t *loop, int spawner, const sandbox_conf_t *conf);
 void sandbox_destroy (sandbox_t **self_p);
 
-//  Try the kinds of sandbox, best first. `done` hears what is in use ("own uid", "user namespace", "none"), or NULL and why not.
-void sandbox_probe (sandbox_t *self, void (*done) (void *arg, const char *kind, const char *why), void *arg);
+//  Try the kinds of sandbox, best first. `done` hears what is in use ("own uid", "user namespace",
+//  "none"), or NULL and why not.
+void sandbox_probe (sandbox_t *self, void (*done) (void *arg, const char *kind, const char *why),
+                    void *arg);
 //  NULL before the probe ended and when there is none.
 const char *sandbox_kind (const sandbox_t *self);
 
@@ -41,7 +45,8 @@ typedef struct {
 typedef struct {
     //  All sockets are bound.
     void (*bound) (void *arg, const char *const endpoints [JUPYTER_CHANNELS]);
-    //  The tree is gone; `status` as of waitpid, -1 unknown. `said`: the last it wrote to its standard output and error.
+    //  The tree is gone; `status` as of waitpid, -1 unknown. `said`: the last it wrote to its
+    //  standard output and error.
     void (*ended) (void *arg, int status, text_t said);
     void *arg;
 } box_life_t;

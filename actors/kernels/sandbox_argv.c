@@ -7,12 +7,14 @@
 #include "sandbox_argv.h"
 #include "spawner.h"
 
-//  Read-only, where they exist. Nothing with secrets in it, nothing of a home, nothing of /var or /run.
-static const char *const etc [] = {
-    "/etc/alternatives", "/etc/ld.so.cache", "/etc/ld.so.conf", "/etc/ld.so.conf.d", "/etc/localtime", "/etc/timezone",
-    "/etc/fonts", "/etc/R", "/etc/ssl/certs", "/etc/ssl/openssl.cnf", "/etc/mime.types", "/etc/matplotlibrc",
-    "/etc/papersize", "/etc/magic", "/etc/python3", "/etc/python3.11", "/etc/python3.12", "/etc/python3.13"
-};
+//  Read-only, where they exist. Nothing with secrets in it, nothing of a home, nothing of /var or
+//  /run.
+static const char *const etc [] = { "/etc/alternatives",    "/etc/ld.so.cache", "/etc/ld.so.conf",
+                                   "/etc/ld.so.conf.d",    "/etc/localtime",   "/etc/timezone",
+                                   "/etc/fonts",           "/etc/R",           "/etc/ssl/certs",
+                                   "/etc/ssl/openssl.cnf", "/etc/mime.types",  "/etc/matplotlibrc",
+                                   "/etc/papersize",       "/etc/magic",       "/etc/python3",
+                                   "/etc/python3.11",      "/etc/python3.12",  "/etc/python3.13" };
 
 //  Of a merged /usr these are links, of others directories.
 static const char *const roots [] = { "bin", "sbin", "lib", "lib32", "lib64", "libx32" };
@@ -47,10 +49,12 @@ s_namespaces (buf_t *out, sandbox_kind_t kind)
     s_add (out, "/usr/bin/bwrap");
     if (kind != SANDBOX_SETPRIV)
         s_add (out, "--unshare-user");
-    s_add_all (out, "--unshare-pid", "--unshare-net", "--unshare-ipc", "--unshare-uts", "--unshare-cgroup-try",
-               "--die-with-parent", "--new-session", "--clearenv", "--hostname", "kernel", "--cap-drop", "ALL", NULL);
+    s_add_all (out, "--unshare-pid", "--unshare-net", "--unshare-ipc", "--unshare-uts",
+               "--unshare-cgroup-try", "--die-with-parent", "--new-session", "--clearenv",
+               "--hostname", "kernel", "--cap-drop", "ALL", NULL);
     if (kind == SANDBOX_SETPRIV)
-        s_add_all (out, "--cap-add", "CAP_SETUID", "--cap-add", "CAP_SETGID", "--cap-add", "CAP_SETPCAP", NULL);
+        s_add_all (out, "--cap-add", "CAP_SETUID", "--cap-add", "CAP_SETGID", "--cap-add",
+                   "CAP_SETPCAP", NULL);
 }
 
 static void
@@ -90,7 +94,8 @@ s_file (buf_t *out, int fd, const char *path)
     s_add (out, path);
 }
 
-//  All that can be written has a size, and the root and /dev, memory disks without one, become read-only.
+//  All that can be written has a size, and the root and /dev, memory disks without one, become
+//  read-only.
 static void
 s_writable (buf_t *out, uint64_t disk)
 {
@@ -104,16 +109,23 @@ s_writable (buf_t *out, uint64_t disk)
     s_file (out, BOX_FD_GROUP, "/etc/group");
     s_file (out, BOX_FD_HOSTS, "/etc/hosts");
     s_file (out, BOX_FD_NSSWITCH, "/etc/nsswitch.conf");
-    s_add_all (out, "--remount-ro", "/dev", "--remount-ro", "/", "--chdir", "/tmp", "--seccomp", NULL);
+    s_add_all (out, "--remount-ro", "/dev", "--remount-ro", "/", "--chdir", "/tmp", "--seccomp",
+               NULL);
     s_add_number (out, "", SPAWNER_FIRST_FD + BOX_FD_SECCOMP, "");
 }
 
 static void
 s_environment (buf_t *out, const box_conf_t *box)
 {
-    static const char *const always [] = { "PATH", "/usr/local/bin:/usr/bin:/bin", "HOME", "/tmp", "TMPDIR", "/tmp",
-                                           "USER", "kernel", "LOGNAME", "kernel", "LANG", "C.UTF-8", "TERM", "dumb",
-                                           "SHELL", "/bin/sh", NULL };
+    static const char *const always [] = { "PATH",    "/usr/local/bin:/usr/bin:/bin",
+                                          "HOME",    "/tmp",
+                                          "TMPDIR",  "/tmp",
+                                          "USER",    "kernel",
+                                          "LOGNAME", "kernel",
+                                          "LANG",    "C.UTF-8",
+                                          "TERM",    "dumb",
+                                          "SHELL",   "/bin/sh",
+                                          NULL };
     for (const char *const *pair = always; *pair; pair += 2)
         s_add_all (out, "--setenv", pair [0], pair [1], NULL);
     for (const char *const *pair = box->env; pair && *pair; pair += 2)
@@ -137,8 +149,8 @@ s_command (buf_t *out, const box_conf_t *box, const char *connection)
 }
 
 void
-sandbox_argv (buf_t *out, sandbox_kind_t kind, const sandbox_conf_t *conf, uint32_t uid, const box_conf_t *box,
-              const char *connection)
+sandbox_argv (buf_t *out, sandbox_kind_t kind, const sandbox_conf_t *conf, uint32_t uid,
+              const box_conf_t *box, const char *connection)
 {
     if (kind == SANDBOX_NONE) {
         s_add_all (out, "/usr/bin/env", "HOME=/tmp", "LANG=C.UTF-8", NULL);
@@ -154,7 +166,8 @@ sandbox_argv (buf_t *out, sandbox_kind_t kind, const sandbox_conf_t *conf, uint3
         s_add (out, "/usr/bin/setpriv");
         s_add_number (out, "--reuid=", uid, "");
         s_add_number (out, "--regid=", uid, "");
-        s_add_all (out, "--clear-groups", "--bounding-set=-all", "--inh-caps=-all", "--no-new-privs", NULL);
+        s_add_all (out, "--clear-groups", "--bounding-set=-all", "--inh-caps=-all",
+                   "--no-new-privs", NULL);
     }
     //  Behind the user namespace: before it, the limit would count what else this user runs.
     s_add (out, "/usr/bin/prlimit");

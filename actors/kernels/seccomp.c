@@ -1,5 +1,5 @@
-//  seccomp.c -- a deny list in front of the kernel's large and rarely used surfaces: namespaces, tracing, keys, BPF, io_uring, odd
-//  sockets; and memory that no process size shows.
+//  seccomp.c -- a deny list in front of the kernel's large and rarely used surfaces: namespaces,
+//  tracing, keys, BPF, io_uring, odd sockets; and memory that no process size shows.
 
 #include <errno.h>
 #include <sched.h>
@@ -15,12 +15,14 @@
 
 //  By name: what a library or an architecture does not know is skipped.
 static const char *const refused [] = {
-    "acct", "add_key", "adjtimex", "bpf", "clock_adjtime", "clock_settime", "delete_module", "fanotify_init", "finit_module",
-    "fsconfig", "fsmount", "fsopen", "fspick", "init_module", "ioperm", "iopl", "kcmp", "kexec_file_load", "kexec_load",
-    "keyctl", "lookup_dcookie", "mount", "mount_setattr", "move_mount", "move_pages", "name_to_handle_at", "nfsservctl",
-    "open_by_handle_at", "open_tree", "perf_event_open", "personality", "pidfd_getfd", "pivot_root", "process_madvise",
-    "process_vm_readv", "process_vm_writev", "ptrace", "quotactl", "quotactl_fd", "reboot", "request_key", "setdomainname",
-    "sethostname", "setns", "settimeofday", "swapoff", "swapon", "syslog", "umount", "umount2", "unshare", "uselib",
+    "acct", "add_key", "adjtimex", "bpf", "clock_adjtime", "clock_settime", "delete_module",
+    "fanotify_init", "finit_module", "fsconfig", "fsmount", "fsopen", "fspick", "init_module",
+    "ioperm", "iopl", "kcmp", "kexec_file_load", "kexec_load", "keyctl", "lookup_dcookie",
+    "mount", "mount_setattr", "move_mount", "move_pages", "name_to_handle_at", "nfsservctl",
+    "open_by_handle_at", "open_tree", "perf_event_open", "personality", "pidfd_getfd",
+    "pivot_root", "process_madvise", "process_vm_readv", "process_vm_writev", "ptrace",
+    "quotactl", "quotactl_fd", "reboot", "request_key", "setdomainname", "sethostname", "setns",
+    "settimeofday", "swapoff", "swapon", "syslog", "umount", "umount2", "unshare", "uselib",
     "userfaultfd", "ustat", "vhangup", "vmsplice"
 };
 
@@ -46,8 +48,9 @@ s_deny (scmp_filter_ctx filter, const char *const *names, size_t count, int erro
 static int
 s_deny_by_argument (scmp_filter_ctx filter)
 {
-    static const uint32_t namespaces [] = { CLONE_NEWUSER, CLONE_NEWNS, CLONE_NEWPID, CLONE_NEWNET, CLONE_NEWIPC,
-                                            CLONE_NEWUTS, CLONE_NEWCGROUP };
+    static const uint32_t namespaces [] = { CLONE_NEWUSER,  CLONE_NEWNS,  CLONE_NEWPID,
+                                           CLONE_NEWNET,   CLONE_NEWIPC, CLONE_NEWUTS,
+                                           CLONE_NEWCGROUP };
     int failed = 0;
     for (size_t n = 0; n < sizeof namespaces / sizeof *namespaces; n++)
         failed |= seccomp_rule_add (filter, SCMP_ACT_ERRNO (EPERM), SCMP_SYS (clone), 1,
@@ -73,7 +76,8 @@ seccomp_program (void)
     if (!filter)
         return -1;
     int failed = s_deny (filter, refused, sizeof refused / sizeof *refused, EPERM)
-               | s_deny (filter, absent, sizeof absent / sizeof *absent, ENOSYS) | s_deny_by_argument (filter);
+                 | s_deny (filter, absent, sizeof absent / sizeof *absent, ENOSYS)
+                 | s_deny_by_argument (filter);
     int fd = failed ? -1 : memfd_create ("seccomp", MFD_CLOEXEC);
     if (fd >= 0 && (seccomp_export_bpf (filter, fd) != 0 || lseek (fd, 0, SEEK_SET) != 0)) {
         close (fd);

@@ -3,7 +3,8 @@
 #ifndef KERNELS_SECCOMP_H
 #define KERNELS_SECCOMP_H
 
-//  A descriptor (close-on-exec) with the compiled filter, for bwrap --seccomp. -1 when the library fails.
+//  A descriptor (close-on-exec) with the compiled filter, for bwrap --seccomp. -1 when the library
+//  fails.
 int seccomp_program (void);
 
 #endif

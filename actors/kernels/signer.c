@@ -96,7 +96,8 @@ s_forget (signer_t *self, uint64_t mark)
 {
     size_t hole = s_slot (self, mark);
     self->slots [hole] = 0;
-    for (size_t slot = (hole + 1) & (SLOTS - 1); self->slots [slot]; slot = (slot + 1) & (SLOTS - 1)) {
+    for (size_t slot = (hole + 1) & (SLOTS - 1); self->slots [slot];
+         slot = (slot + 1) & (SLOTS - 1)) {
         uint64_t moved = self->slots [slot];
         self->slots [slot] = 0;
         self->slots [s_slot (self, moved)] = moved;

@@ -1,9 +1,10 @@
-//  signer.h -- signatures of Jupyter messages: HMAC-SHA256 over four frames, and the set of those already seen.
+//  signer.h -- signatures of Jupyter messages: HMAC-SHA256 over four frames, and the set of those
+//  already seen.
 
 #ifndef KERNELS_SIGNER_H
 #define KERNELS_SIGNER_H
 
-#include "../../proto/text.h"
+#include "proto/text.h"
 
 typedef struct signer signer_t;
 
@@ -19,7 +20,8 @@ void signer_destroy (signer_t **self_p);
 //  Lower-case hex of the frames' HMAC, and NUL.
 void signer_sign (signer_t *self, const text_t frames [FRAMES], char out [SIGNATURE_SIZE + 1]);
 
-//  Compare in constant time, and refuse a signature that was good before (the last 8,192 are known).
+//  Compare in constant time, and refuse a signature that was good before (the last 8,192 are
+//  known).
 signature_t signer_check (signer_t *self, text_t signature, const text_t frames [FRAMES]);
 
 #endif

@@ -75,11 +75,13 @@ s_child (spawner_t *self, const packet_t *ask, char *const *argv)
     s_write ("/proc/self/oom_score_adj", "800");
     if (setpriority (PRIO_PROCESS, 0, 5) != 0)
         _exit (126);
-    //  A socket in a mount namespace of its own is reached by nobody else; the actor may have another uid.
+    //  A socket in a mount namespace of its own is reached by nobody else; the actor may have
+    //  another uid.
     umask (0);
     if (ask->number > 0) {
         uid_t uid = (uid_t) ask->number;
-        if (setgroups (0, NULL) != 0 || setresgid (uid, uid, uid) != 0 || setresuid (uid, uid, uid) != 0)
+        if (setgroups (0, NULL) != 0 || setresgid (uid, uid, uid) != 0
+            || setresuid (uid, uid, uid) != 0)
             _exit (126);
         //  Changing the uid forgot it.
         prctl (PR_SET_PDEATHSIG, SIGKILL);
@@ -189,7 +191,8 @@ static bool
 s_serve (spawner_t *self)
 {
     packet_t ask;
-    ssize_t size = packet_receive (self->socket, &ask, self->data, sizeof self->data, self->fds, &self->count);
+    ssize_t size =
+        packet_receive (self->socket, &ask, self->data, sizeof self->data, self->fds, &self->count);
     if (size == -1)
         return true;
     if (size < 0)

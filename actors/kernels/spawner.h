@@ -1,7 +1,9 @@
-//  spawner.h -- the process that starts kernels. It is forked before this program has threads, sockets or secrets, so none
-//  of them leak into a kernel; what needs root stays there when the actor itself has given root up.
+//  spawner.h -- the process that starts kernels. It is forked before this program has threads,
+//  sockets or secrets, so none of them leak into a kernel; what needs root stays there when the
+//  actor itself has given root up.
 //
-//  It is told what to do over a socket of packets and dies, with everything it started, when the other end closes.
+//  It is told what to do over a socket of packets and dies, with everything it started, when the
+//  other end closes.
 
 #ifndef KERNELS_SPAWNER_H
 #define KERNELS_SPAWNER_H
@@ -12,10 +14,11 @@
 
 #define SPAWNER_PACKET (64 << 10)
 #define SPAWNER_FDS 12
-#define SPAWNER_FIRST_FD 10  //  where passed descriptors appear in the child, in order; the first becomes stdout and stderr
+//  Of passed descriptors the first becomes stdout and stderr, the others appear from here on.
+#define SPAWNER_FIRST_FD 10
 
 typedef enum {
-    ASK_START,               //  number: uid (0: stay); pid: RLIMIT_FSIZE in MiB; argv follows, NUL after each
+    ASK_START,               //  number: uid (0: stay); pid: largest file, MiB; argv follows
     ASK_SIGNAL,              //  pid, number: signal for the innermost process
     ASK_KILL,                //  pid: the whole tree, at once
     ASK_SOCKETS,             //  pid: descriptors of the kernel's sockets, none while one is missing
@@ -39,9 +42,11 @@ int spawner_start (void);
 //  Was it root that started it? Then each kernel can have a uid of its own.
 bool spawner_root (void);
 
-//  Both ends: one packet with `size` bytes behind it and descriptors. Receiving answers the bytes behind
-//  the packet, -1 when there is nothing, -2 when the other end is gone.
-bool packet_send (int fd, const packet_t *packet, const void *data, size_t size, const int *fds, size_t count);
-ssize_t packet_receive (int fd, packet_t *packet, void *data, size_t room, int fds [SPAWNER_FDS], size_t *count);
+//  Both ends: one packet with `size` bytes behind it and descriptors. Receiving answers the bytes
+//  behind the packet, -1 when there is nothing, -2 when the other end is gone.
+bool packet_send (int fd, const packet_t *packet, const void *data, size_t size, const int *fds,
+                  size_t count);
+ssize_t packet_receive (int fd, packet_t *packet, void *data, size_t room, int fds [SPAWNER_FDS],
+                        size_t *count);
 
 #endif
