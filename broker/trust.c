@@ -6,6 +6,7 @@
 
 #include "copy.h"
 #include "door.h"
+#include "proto/json.h"
 #include "proto/log.h"
 
 #define CHANNEL "sys/identity"
@@ -127,13 +128,14 @@ on_revocations (void *arg, const bus_reply_t *reply)
     if (reply->status != 200)
         return;
     trust_heard (self);
-    for (mp_iter_t it = mp_iter (mp_get (reply->body, "jtis")); mp_next (&it);)
+    static buf_t s_room;
+    mp_t body = json_plain (reply->body, &s_room);
+    for (mp_iter_t it = mp_iter (mp_get (body, "jtis")); mp_next (&it);)
         trust_end_session (self, mp_text (it.value));
-    for (mp_iter_t it = mp_iter (mp_get (reply->body, "users")); mp_next (&it);)
+    for (mp_iter_t it = mp_iter (mp_get (body, "users")); mp_next (&it);)
         trust_end_user (self, mp_text (mp_get (it.value, "user")),
                         mp_int (mp_get (it.value, "before")));
-    trust_place (self, mp_text (mp_get (reply->body, "epoch")),
-                 mp_uint (mp_get (reply->body, "off")));
+    trust_place (self, mp_text (mp_get (body, "epoch")), mp_uint (mp_get (body, "off")));
     trust_enforce (self);
 }
 
@@ -158,8 +160,9 @@ on_grants (void *arg, const bus_reply_t *reply)
         log_warn ("grants are not known", "user", guest->user);
         return;
     }
+    static buf_t s_room;
     buf_clear (&guest->audiences);
-    mp_put (&guest->audiences, mp_get (reply->body, "audiences"));
+    mp_put (&guest->audiences, mp_get (json_plain (reply->body, &s_room), "audiences"));
     guest->granted = true;
     replay_allowed (guest);
 }
@@ -217,13 +220,17 @@ trust_event (trust_t *self, const wire_event_t *event)
         return;
     }
     bool hole = !text_is (event->epoch, self->epoch) || event->off > self->off + 1;
+    static buf_t s_room;
+    mp_t data = json_plain (event->data, &s_room);
     if (text_is (event->type, "revoked.session"))
-        trust_end_session (self, mp_text (mp_get (event->data, "jti")));
-    else if (text_is (event->type, "revoked.user"))
-        trust_end_user (self, mp_text (mp_get (event->data, "user")),
-                        mp_int (mp_get (event->data, "before")));
+        trust_end_session (self, mp_text (mp_get (data, "jti")));
+    else if (text_is (event->type, "revoked.user")) {
+        for (mp_iter_t it = mp_iter (mp_get (data, "jtis")); mp_next (&it);)
+            trust_end_session (self, mp_text (it.value));
+        trust_end_user (self, mp_text (mp_get (data, "user")), mp_int (mp_get (data, "before")));
+    }
     else if (text_is (event->type, "grants"))
-        trust_granted (self, event->data);
+        trust_granted (self, data);
     if (hole)
         trust_doubt (self);
     else if (event->off > self->off)

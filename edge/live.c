@@ -92,18 +92,13 @@ live_may (live_t *live, session_t *session, text_t audience, bool *ask)
 static void
 grants_ask (void *arg);
 
-//  Audiences come as an array or as ready JSON.
 static void
 grants_set (grants_t *self, mp_t audiences)
 {
-    int8_t type;
-    char error [80];
+    static buf_t s_room;
+    audiences = json_plain (audiences, &s_room);
     buf_clear (&self->audiences);
-    if (mp_type (audiences) == MP_EXT) {
-        if (!json_read (mp_ext (audiences, &type), &self->audiences, error, sizeof error))
-            mp_put_array (&self->audiences, 0);
-    }
-    else if (mp_type (audiences) == MP_ARRAY)
+    if (mp_type (audiences) == MP_ARRAY)
         mp_put (&self->audiences, audiences);
     else
         mp_put_array (&self->audiences, 0);

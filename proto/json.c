@@ -336,3 +336,42 @@ json_write (mp_t value, buf_t *out)
     else
         s_write (value.data, value.end, out);
 }
+
+static void
+s_expand (mp_t value, buf_t *out)
+{
+    int8_t type;
+    char error [80];
+    switch (mp_type (value)) {
+        case MP_ARRAY:
+            mp_put_array (out, (uint32_t) mp_count (value));
+            for (mp_iter_t it = mp_iter (value); mp_next (&it);)
+                s_expand (it.value, out);
+            break;
+        case MP_MAP:
+            mp_put_map (out, (uint32_t) mp_count (value));
+            for (mp_iter_t it = mp_iter (value); mp_next (&it);) {
+                mp_put (out, it.key);
+                s_expand (it.value, out);
+            }
+            break;
+        case MP_EXT: {
+            text_t text = mp_ext (value, &type);
+            if (type != MP_EXT_JSON || !json_read (text, out, error, sizeof error))
+                mp_put_nil (out);
+            break;
+        }
+        default:
+            mp_put (out, value);
+    }
+}
+
+mp_t
+json_plain (mp_t value, buf_t *room)
+{
+    if (mp_is_none (value) || mp_plain (value))
+        return value;
+    buf_clear (room);
+    s_expand (value, room);
+    return mp_buf (room);
+}

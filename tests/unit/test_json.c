@@ -187,6 +187,23 @@ every_byte_is_quoted_right (void **state)
     }
 }
 
+static void
+ready_json_becomes_plain (void **state)
+{
+    (void) state;
+    buf_t buf = { 0 }, room = { 0 }, text = { 0 };
+    mp_put_map (&buf, 2);
+    mp_pair_int (&buf, "n", 1);
+    mp_put_str (&buf, "doc"), mp_put_ext (&buf, MP_EXT_JSON, "{\"a\":[1,{}]}", 12);
+    mp_t plain = json_plain (mp_buf (&buf), &room);
+    assert_true (mp_plain (plain) && !mp_plain (mp_buf (&buf)));
+    json_write (plain, &text);
+    assert_true (text_is (buf_text (&text), "{\"n\":1,\"doc\":{\"a\":[1,{}]}}"));
+    assert_ptr_equal (json_plain (plain, &text).data, plain.data);
+    assert_true (mp_is_none (json_plain (mp_none, &room)));
+    buf_free (&buf), buf_free (&room), buf_free (&text);
+}
+
 int
 main (void)
 {
@@ -198,6 +215,7 @@ main (void)
         cmocka_unit_test (writer_knows_what_json_lacks),
         cmocka_unit_test (reals_print_shortest_and_read_back),
         cmocka_unit_test (every_byte_is_quoted_right),
+        cmocka_unit_test (ready_json_becomes_plain),
     };
     return cmocka_run_group_tests (tests, NULL, NULL);
 }
