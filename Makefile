@@ -119,6 +119,9 @@ KERNEL_TESTS := $(patsubst %,$(BUILD)/unit/test_%,jupyter sandbox output)
 $(KERNEL_TESTS): $(call obj,$(KERNEL_PARTS))
 $(KERNEL_TESTS): UNIT_LIBS = $(LIBS_kernels)
 
+#  This one runs the real broker.
+$(BUILD)/unit/test_bus_broker: | $(BUILD)/bin/busbar-broker
+
 test-unit: $(UNITS)
 	@failed=; for test in $(UNITS); do \
 	    echo "== $$test"; $$test || failed="$$failed $$test"; done; \
@@ -143,6 +146,18 @@ test-san:
 	@$(MAKE) --no-print-directory BUILD=$(BUILD)/san SAN=address,undefined all
 	@BUSBAR_TEST_PATIENCE=180 UBSAN_OPTIONS=print_stacktrace=1 \
 	    tests/run.sh $(BUILD)/san $(TESTS)
+
+#  Beside its peers, one table of ratios; build/bench.md keeps it.
+ROUNDS ?= 3
+ROUND_SECONDS ?= 5
+.PHONY: bench
+bench: all $(BUILD)/bench/bus_bench $(BUILD)/bench/hello_lws
+	@python3 tests/bench/bench.py $(BUILD) --rounds $(ROUNDS) --seconds $(ROUND_SECONDS)
+
+$(BUILD)/bench/hello_lws: $(BUILD)/obj/tests/bench/hello_lws.o
+	@mkdir -p $(@D)
+	@echo '  ld $@'
+	$(QUIET)$(CC) $(SANITIZE) $(LDFLAGS) $^ -o $@ $(call lib,libwebsockets)
 
 #  Round trips of the bus, one line of JSON.
 .PHONY: bench-bus
