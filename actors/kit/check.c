@@ -288,51 +288,30 @@ s_email (req_t *req, const field_t *field, mp_t value, bool lenient, const char 
     return good ? NULL : "must be an e-mail address";
 }
 
-//  One text of a PostgreSQL array literal.
-static void
-s_array_item (buf_t *out, text_t item)
-{
-    buf_putc (out, '"');
-    for (size_t n = 0; n < item.size; n++) {
-        if (item.data [n] == '"' || item.data [n] == '\\')
-            buf_putc (out, '\\');
-        buf_putc (out, item.data [n]);
-    }
-    buf_putc (out, '"');
-}
-
+//  An array of texts, as JSON. In a query parameter or a form also a,b,c.
 static const char *
 s_names (req_t *req, const field_t *field, mp_t value, bool lenient, const char **text)
 {
-    buf_t *out = req_buf (req);
-    int64_t count = 0;
-    buf_putc (out, '{');
-    if (lenient && mp_type (value) == MP_TEXT) {
-        //  a,b,c in a query parameter or a form.
+    buf_t *list = req_buf (req);
+    if (lenient && mp_type (value) == MP_TEXT && !text_starts (mp_text (value), "[")) {
         char *rest = req_copy (req, mp_text (value)), *word;
-        for (; (word = strsep (&rest, ","));)
+        uint32_t count = 0;
+        size_t mark = mp_open_array (list);
+        while ((word = strsep (&rest, ",")))
             if (*word) {
-                if (count++)
-                    buf_putc (out, ',');
-                s_array_item (out, text_of (word));
+                mp_put_str (list, word);
+                count++;
             }
+        mp_close (list, mark, count);
+        value = mp_buf (list);
     }
-    else if (mp_type (value) == MP_ARRAY)
-        for (mp_iter_t it = mp_iter (value); mp_next (&it);) {
-            text_t item = mp_text (it.value);
-            if (mp_type (it.value) != MP_TEXT || (item.size && memchr (item.data, 0, item.size)))
+    const field_t array = { .name = field->name, .type = T_ARRAY, .min = field->min, .max = field->max };
+    if (mp_type (value) == MP_ARRAY)
+        for (mp_iter_t it = mp_iter (value); mp_next (&it);)
+            if (mp_type (it.value) != MP_TEXT)
                 return "must be an array of texts";
-            if (count++)
-                buf_putc (out, ',');
-            s_array_item (out, item);
-        }
-    else
-        return "must be an array of texts";
-    if (count < field->min || (field->max && count > field->max))
-        return s_bounds_text (req, field, "entries");
-    buf_put (out, "}", 2);
-    *text = (const char *) out->data;
-    return NULL;
+    const char *wrong = s_json (req, &array, value, lenient, text);
+    return wrong && strcmp (wrong, "must be an array") == 0 ? "must be an array of texts" : wrong;
 }
 
 const char *

@@ -26,6 +26,7 @@ typedef struct endpoint {
     const resource_t *resource;      //  whose shape rows of the answer have, or NULL
     plan_t *plan;                    //  its statements
     CO void (*run) (req_t *req);
+    const dependant_t *dependant;    //  of a method that lets go of a parent
     const field_t *in;               //  fields decoded before `run`; NULL: none declared
     uint8_t *take;                   //  for each of them
     size_t in_count;
@@ -49,6 +50,12 @@ typedef struct extra {               //  req_set of what is no declared field; h
     struct extra *next;
     const char *name, *value;
 } extra_t;
+
+typedef struct pair {
+    struct pair *next;
+    const char *name;
+    mp_t value;
+} pair_t;
 
 typedef struct deferred {
     struct deferred *next;
@@ -107,6 +114,7 @@ struct req {
     bool answered, cancelled;
     unsigned status;
     extra_t *headers;
+    pair_t *pairs;                   //  of the answer's meta
     const char *live_ch, *live_epoch;     //  position of the last committed unit's first event
     int64_t live_off;
 
@@ -155,7 +163,7 @@ struct kit {
     offload_pool_t *offload;
     fetcher_t *fetcher;
     buf_t body, meta;                //  of the answer being built; never held over a suspension
-    ltimer_t **ticks;
+    struct ticker **tickers;         //  NULL-terminated
     ltimer_t *drain_timer;
     int64_t drain_until;
     char epoch [64];
@@ -186,7 +194,7 @@ void serve_ready (void *kit);
 void reply_error (req_t *req);
 void reply_error_to (kit_t *kit, bus_peer_t *peer, uint64_t id, error_code_t code, const char *text);
 //  meta of the answer into kit->meta.
-mp_t reply_meta (req_t *req, unsigned status);
+mp_t answer_meta (req_t *req, unsigned status);
 
 //  input.c, check.c
 //  Decode the declared fields. False: code, text and details of the request are set.
@@ -204,6 +212,8 @@ void result_keep (req_t *req, db_result_t *result);
 const char *constraint_field (const field_t *fields, const char *constraint);
 
 //  unit.c, idem.c
+void unit_add_text (unit_t *unit, const char *text, const char *const *params, size_t count);
+const char *channel_full (req_t *req, const char *channel);
 CO bool idem_begin (req_t *req);     //  true: answered already (replay), or failed
 void idem_end (req_t *req, bool failed);
 void idem_statements (kit_t *kit);
@@ -235,10 +245,14 @@ void plan_list_build (const plan_t *plan, buf_t *out, uint64_t filters, int sort
 //  Rows of a channel. Parameters: $1 user of the audience or NULL, $2 channel, $3 limit, $4 cursor time or NULL, $5 cursor id.
 const char *plan_snapshot_text (const plan_t *plan);
 const char *plan_snapshot (const plan_t *plan);
+//  ETag and Location of an answer that shows a row of a resource.
+void resource_headers (req_t *req, text_t id, text_t updated_at);
 void resource_endpoints (kit_t *kit, const route_t *route, plan_t *plan);
 size_t resource_endpoint_count (const resource_t *resource);
 
 //  routes.c
+//  A text that lives as long as the process serves.
+char *kit_text (const char *format, ...) __attribute__ ((format (printf, 1, 2)));
 void routes_build (kit_t *kit);
 void routes_destroy (kit_t *kit);
 endpoint_t *routes_add (kit_t *kit);
@@ -255,8 +269,11 @@ void live_queue_destroy (live_queue_t **self_p);
 bool live_queue_idle (const live_queue_t *self);
 
 //  saga.c
-CO void saga_delete (req_t *req, const char *parent, const char *id, const char *owner);
+CO void saga_delete_of (req_t *req, const char *parent, const char *id, const char *owner);
 void saga_endpoints (kit_t *kit);
+
+//  Method of ours under the actor's name: "clusters.stats".
+endpoint_t *routes_own (kit_t *kit, const char *name, CO void (*run) (req_t *req), const char *doc);
 
 //  keyed.c: true: it is this request's turn; false: it waits and is started later.
 bool keyed_enter (req_t *req);

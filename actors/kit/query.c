@@ -92,10 +92,10 @@ row_str (row_t row, const char *column)
 {
     if (row_none (row))
         return NULL;
-    int at = PQfnumber (row.result, column);
-    if (at < 0 || PQgetisnull (row.result, row.row, at))
-        return NULL;
-    return PQgetvalue (row.result, row.row, at);
+    for (int at = 0; at < PQnfields (row.result); at++)
+        if (strcmp (PQfname (row.result, at), column) == 0)
+            return PQgetisnull (row.result, row.row, at) ? NULL : PQgetvalue (row.result, row.row, at);
+    return NULL;
 }
 
 int64_t

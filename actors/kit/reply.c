@@ -48,13 +48,21 @@ s_put_headers (req_t *req, buf_t *meta)
     return pairs + 1;
 }
 
+void
+reply_meta (req_t *req, const char *name, mp_t value)
+{
+    pair_t *pair = req_alloc (req, sizeof *pair);
+    *pair = (pair_t) { req->pairs, req_copy (req, text_of (name)), req_keep_mp (req, value) };
+    req->pairs = pair;
+}
+
 mp_t
-reply_meta (req_t *req, unsigned status)
+answer_meta (req_t *req, unsigned status)
 {
     buf_t *meta = &req->kit->meta;
     bool retry = status >= 400 && error_retry (req->code) && !req->unknown;
     buf_clear (meta);
-    if (!req->headers && !req->ignored && !retry && !req->unknown && !req->streaming)
+    if (!req->headers && !req->pairs && !req->ignored && !retry && !req->unknown && !req->streaming)
         return mp_none;
     size_t mark = mp_open_map (meta);
     uint32_t pairs = s_put_headers (req, meta);
@@ -67,6 +75,8 @@ reply_meta (req_t *req, unsigned status)
         mp_close (meta, list, count);
         pairs++;
     }
+    for (pair_t *at = req->pairs; at; at = at->next, pairs++)
+        mp_pair (meta, at->name, at->value);
     if (retry) {
         mp_pair_int (meta, "retry_after", 1);
         pairs++;
@@ -91,7 +101,7 @@ reply_mp (req_t *req, unsigned status, mp_t body)
     req->status = status;
     if (!req->peer)
         return;
-    bus_answer (req->actor->bus, req->peer, req->id, status, body, reply_meta (req, status));
+    bus_answer (req->actor->bus, req->peer, req->id, status, body, answer_meta (req, status));
     serve_forget (req);
 }
 

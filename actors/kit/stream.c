@@ -109,7 +109,7 @@ stream_begin (req_t *req, unsigned status, const char *content_type, int64_t siz
     req->status = status;
     if (!req->peer)
         return;
-    mp_t meta = reply_meta (req, status);
+    mp_t meta = answer_meta (req, status);
     if (size >= 0) {
         //  The map was closed with a count of 32 bits: one pair more.
         buf_t *buf = &req->kit->body;

@@ -1,0 +1,183 @@
+//  live_append.c -- events of loop code (kernel output, log lines): gathered while a commit is under way, committed together,
+//  published in order.
+
+#include <stdlib.h>
+
+#include "kit.h"
+
+#define BATCH_EVENTS 500
+#define BATCH_BYTES (1024 * 1024)
+#define QUEUE_BYTES (64 * 1024 * 1024)
+#define AGAIN 200                    //  ms until an absent database is asked again
+
+typedef struct event {
+    struct event *next;
+    void (*done) (void *arg, int64_t off);
+    void *arg;
+    size_t size;
+    char json [];                    //  one element of the statement's array
+} event_t;
+
+struct live_queue {
+    kit_t *kit;
+    event_t *first, **end;
+    size_t bytes, in_flight;         //  events at the head that are being committed
+    bool alone;                      //  a batch was refused: one by one until that many have passed
+    size_t alone_left;
+    hook_t start;
+    ltimer_t *again;
+};
+
+static void s_commit (void *arg);
+
+live_queue_t *
+live_queue_new (kit_t *kit)
+{
+    live_queue_t *self = xcalloc (1, sizeof *self);
+    self->kit = kit;
+    self->end = &self->first;
+    self->start = (hook_t) { .fn = s_commit, .arg = self };
+    self->again = loop_timer (kit->actor->loop, s_commit, self);
+    return self;
+}
+
+void
+live_queue_destroy (live_queue_t **self_p)
+{
+    live_queue_t *self = *self_p;
+    if (!self)
+        return;
+    *self_p = NULL;
+    loop_forget (self->kit->actor->loop, &self->start);
+    ltimer_end (&self->again);
+    while (self->first) {
+        event_t *next = self->first->next;
+        free (self->first);
+        self->first = next;
+    }
+    free (self);
+}
+
+bool
+live_queue_idle (const live_queue_t *self)
+{
+    return !self->first;
+}
+
+//  Take the first event off and tell its owner: where it went, or -1.
+static void
+s_pop (live_queue_t *self, int64_t off)
+{
+    event_t *event = self->first;
+    self->first = event->next;
+    if (!self->first)
+        self->end = &self->first;
+    self->bytes -= event->size;
+    if (event->done)
+        event->done (event->arg, off);
+    free (event);
+}
+
+static int64_t
+s_off (const PGresult *result, int row)
+{
+    char why [64];
+    buf_t parsed = { 0 };
+    text_t json = { PQgetvalue (result, row, 0), (size_t) PQgetlength (result, row, 0) };
+    int64_t off = json_read (json, &parsed, why, sizeof why) ? mp_int (mp_get (mp_buf (&parsed), "off")) : -1;
+    buf_free (&parsed);
+    return off;
+}
+
+static void
+s_committed (live_queue_t *self, const PGresult *result, size_t count)
+{
+    live_publish (self->kit, NULL, result);
+    for (size_t n = 0; n < count; n++)
+        s_pop (self, self->first->done && (int) n < PQntuples (result) ? s_off (result, (int) n) : -1);
+}
+
+static void
+s_done (void *arg, db_result_t *results, size_t result_count)
+{
+    live_queue_t *self = arg;
+    const db_result_t *result = &results [0];
+    size_t count = self->in_flight;
+    (void) result_count;
+    self->in_flight = 0;
+    if (self->alone && --self->alone_left == 0)
+        self->alone = false;
+    if (result->code == E_NONE)
+        s_committed (self, result->result, count);
+    else if (result->code == E_UNAVAILABLE && !result->unknown) {
+        ltimer_set (self->again, AGAIN);
+        self->alone_left += self->alone;
+        return;
+    }
+    else if (count > 1 && !result->unknown) {
+        //  One of them is to blame: the others shall not suffer.
+        self->alone = true;
+        self->alone_left = count;
+    }
+    else {
+        log_error ("events were not kept", "count", log_num ((int64_t) count), "unknown", result->unknown ? "true" : NULL,
+                   "why", result->raw);
+        for (; count; count--)
+            s_pop (self, -1);
+    }
+    if (self->first)
+        loop_at_end (self->kit->actor->loop, &self->start);
+}
+
+static void
+s_commit (void *arg)
+{
+    live_queue_t *self = arg;
+    if (self->in_flight || !self->first || ltimer_active (self->again))
+        return;
+    size_t most = self->alone ? 1 : BATCH_EVENTS;
+    buf_t json = { 0 };
+    for (event_t *at = self->first; at && self->in_flight < most && json.size < BATCH_BYTES; at = at->next) {
+        buf_putc (&json, self->in_flight++ ? ',' : '[');
+        buf_puts (&json, at->json);
+    }
+    buf_put (&json, "]", 2);
+    const char *const params [] = { (const char *) json.data };
+    db_query (self->kit->actor->db, DB_WRITE, "kit.live_append", params, 1, 0, s_done, self);
+    buf_free (&json);
+}
+
+void
+live_append (struct actor *actor, const char *channel, const char *key, const char *type, text_t data,
+             void (*done) (void *arg, int64_t off), void *arg)
+{
+    live_queue_t *self = actor->kit->appends;
+    if (self->bytes > QUEUE_BYTES) {
+        log_error ("event is dropped", "channel", channel, "why", "database is too slow");
+        if (done)
+            done (arg, -1);
+        return;
+    }
+    buf_t json = { 0 };
+    buf_puts (&json, "{\"ch\":");
+    json_quote (text_of (channel), &json);
+    buf_puts (&json, ",\"type\":");
+    json_quote (text_of (type), &json);
+    if (key) {
+        buf_puts (&json, ",\"key\":");
+        json_quote (text_of (key), &json);
+    }
+    buf_puts (&json, ",\"data\":");
+    buf_put (&json, data.data, data.size);
+    buf_puts (&json, data.size ? "}" : "null}");
+    buf_putc (&json, 0);
+    event_t *event = xmalloc (sizeof *event + json.size);
+    *event = (event_t) { .done = done, .arg = arg, .size = json.size };
+    memcpy (event->json, json.data, json.size);
+    buf_free (&json);
+    *self->end = event;
+    self->end = &event->next;
+    self->bytes += event->size;
+    if (!self->in_flight)
+        loop_at_end (actor->loop, &self->start);
+}

@@ -1,0 +1,548 @@
+//  resource.c -- what a declared table does when it is asked: list, get, create, update, delete.
+
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "kit.h"
+
+#define LIST_DEFAULT 1000
+#define LIST_MAX 10000
+
+static const resource_t *
+s_resource (req_t *req)
+{
+    return req->endpoint->resource;
+}
+
+static const char *
+s_caller (req_t *req)
+{
+    if (!req->user)
+        fail (req, E_UNAUTHORIZED, "a user is needed for this method");
+    return req->user;
+}
+
+//  ---------------------------------------------------------------- versions
+
+//  ETag of a row: the digits of its updated_at, down to the microsecond, whichever way it is written.
+static const char *
+s_etag (req_t *req, text_t updated_at)
+{
+    char digits [21];
+    size_t count = 0;
+    bool fraction = false;
+    for (size_t n = 0; n < updated_at.size && count < 20; n++) {
+        char c = updated_at.data [n];
+        if (c >= '0' && c <= '9')
+            digits [count++] = c;
+        else if (c == '.')
+            fraction = true;
+        else if (c == '+' || c == 'Z' || (c == '-' && fraction))
+            break;
+    }
+    if (count < 14)
+        return NULL;
+    while (count < 20)
+        digits [count++] = '0';
+    digits [count] = 0;
+    return req_print (req, "\"%s\"", digits);
+}
+
+//  If-Match back as a time for the statement. NULL: no condition. An ETag that is none of ours matches no version.
+static const char *
+s_if_match (req_t *req)
+{
+    text_t match = mp_text (mp_get (req->meta, "if_match"));
+    if (match.size == 0 || text_is (match, "*"))
+        return NULL;
+    char d [21];
+    if (match.size != 22 || match.data [0] != '"' || match.data [21] != '"'
+        || strspn (memcpy (d, match.data + 1, 20), "0123456789") < 20)
+        fail (req, E_PRECONDITION, NULL);
+    d [20] = 0;
+    const char *time = req_print (req, "%.4s-%.2s-%.2s %.2s:%.2s:%.2s.%.6s+00", d, d + 4, d + 6, d + 8, d + 10,
+                                  d + 12, d + 14);
+    if (!check_time (text_of (time)))
+        fail (req, E_PRECONDITION, NULL);
+    return time;
+}
+
+void
+resource_headers (req_t *req, text_t id, text_t updated_at)
+{
+    const char *etag = s_etag (req, updated_at);
+    if (etag)
+        reply_header (req, "ETag", etag);
+    const resource_t *resource = req->endpoint->resource;
+    if (req->endpoint->spec.status == 201 && id.size && !strchr (resource->path, ':'))
+        reply_header (req, "Location", req_print (req, "%s/%.*s", resource->path, (int) id.size, id.data));
+}
+
+static void
+s_answer (req_t *req, unsigned status, row_t row)
+{
+    resource_headers (req, text_of (row_str (row, "id")), text_of (row_str (row, "updated_at")));
+    reply_row (req, status, row);
+}
+
+//  ---------------------------------------------------------------- reading
+
+static CO row_t
+s_get_row (req_t *req)
+{
+    return db_row (req, plan_get (req->endpoint->plan), s_caller (req), req_id (req));
+}
+
+static CO void
+s_get (req_t *req)
+{
+    row_t row = s_get_row (req);
+    if (row_none (row))
+        fail (req, E_NOT_FOUND, NULL);
+    s_answer (req, 200, row);
+}
+
+typedef struct {
+    uint64_t filters;
+    int sort;
+    bool descending;
+    int cursor;                      //  as plan_list_build wants it
+    const char *cursor_value, *cursor_id;
+    const char *sort_text;
+    int64_t limit;
+} query_t;
+
+static const char *
+s_param (req_t *req, const char *name)
+{
+    mp_t value = mp_get (req->params, name);
+    int64_t number;
+    if (mp_int_get (value, &number))
+        return req_print (req, "%lld", (long long) number);
+    text_t text = mp_text (value);
+    return text.size ? req_copy (req, text) : NULL;
+}
+
+static void
+s_read_limit (req_t *req, query_t *query)
+{
+    const char *limit = s_param (req, "limit");
+    char *end = NULL;
+    query->limit = limit ? strtoll (limit, &end, 10) : LIST_DEFAULT;
+    if (limit && (*end || query->limit < 1 || query->limit > LIST_MAX))
+        fail_field (req, E_INVALID, "limit", "must be between 1 and %d", LIST_MAX);
+}
+
+static void
+s_read_sort (req_t *req, query_t *query)
+{
+    const char *sort = s_param (req, "sort");
+    query->sort = -1;
+    query->descending = true;
+    query->sort_text = sort ? sort : "-created_at";
+    if (!sort)
+        return;
+    query->descending = *sort == '-';
+    sort += *sort == '-' || *sort == '+';
+    if (strcmp (sort, "created_at") == 0)
+        return;
+    if (strcmp (sort, "updated_at") == 0) {
+        query->sort = -2;
+        return;
+    }
+    const field_t *fields = s_resource (req)->fields;
+    for (int n = 0; fields [n].name; n++)
+        if (fields [n].flags & SORT
+            && (!strcmp (sort, fields [n].name) || (fields [n].json && !strcmp (sort, fields [n].json)))) {
+            query->sort = n;
+            return;
+        }
+    fail_field (req, E_INVALID, "sort", "cannot be by %s", sort);
+}
+
+//  A cursor is the sort, the value and the id of the last row that was given, in base64.
+static void
+s_read_cursor (req_t *req, query_t *query)
+{
+    const char *text = s_param (req, "cursor");
+    if (!text)
+        return;
+    buf_t *bytes = req_buf (req);
+    bool good = base64_get (bytes, text_of (text), true) && mp_valid (bytes->data, bytes->size, 2) == bytes->size;
+    mp_t cursor = good ? mp_buf (bytes) : mp_none;
+    mp_t value = mp_at (cursor, 1);
+    text_t id = mp_text (mp_at (cursor, 2));
+    if (!text_is (mp_text (mp_at (cursor, 0)), query->sort_text) || !uuid_valid (id)
+        || (mp_type (value) != MP_TEXT && mp_type (value) != MP_NIL))
+        fail_field (req, E_INVALID, "cursor", "is not one of this list");
+    query->cursor = mp_empty (value) ? 2 : 1;
+    query->cursor_value = req_copy (req, mp_text (value));
+    query->cursor_id = req_copy (req, id);
+}
+
+static const char *
+s_next_cursor (req_t *req, const query_t *query, row_t last)
+{
+    buf_t bytes = { 0 };
+    buf_t *text = req_buf (req);
+    mp_put_array (&bytes, 3);
+    mp_put_str (&bytes, query->sort_text);
+    mp_put_str (&bytes, row_str (last, "_at"));
+    mp_put_str (&bytes, row_str (last, "id"));
+    base64_put (text, buf_text (&bytes), true);
+    buf_free (&bytes);
+    buf_putc (text, 0);
+    return (const char *) text->data;
+}
+
+typedef struct {
+    req_t *req;
+    pause_t pause;
+    db_result_t result;
+} list_t;
+
+static void
+s_listed (void *arg, db_result_t *results, size_t count)
+{
+    list_t *list = arg;
+    (void) count;
+    list->result = results [0];
+    results [0].result = NULL;
+    result_keep (list->req, &list->result);
+    pause_end (&list->pause);
+}
+
+static CO row_t
+s_list_rows (req_t *req, const query_t *query)
+{
+    const endpoint_t *endpoint = req->endpoint;
+    const char *params [70] = { s_caller (req), req_print (req, "%lld", (long long) query->limit + 1) };
+    size_t count = 2;
+    if (!query->filters && !query->cursor && query->sort == -1 && query->descending)
+        return req_db_rows (req, DB_READ, plan_list (endpoint->plan), params, count);
+    for (size_t n = 0; n < endpoint->in_count; n++)
+        if (query->filters >> n & 1)
+            params [count++] = req->values [n].text;
+    if (query->cursor == 1)
+        params [count++] = query->cursor_value;
+    if (query->cursor)
+        params [count++] = query->cursor_id;
+    buf_t *text = req_buf (req);
+    plan_list_build (endpoint->plan, text, query->filters, query->sort, query->descending, query->cursor);
+    buf_putc (text, 0);
+    list_t list = { .req = req };
+    int64_t left = req_left (req);
+    db_query_text (req->actor->db, DB_READ, (const char *) text->data, params, count,
+                   left == INT64_MAX ? 0 : left, s_listed, &list);
+    pause_wait (&list.pause);
+    if (list.result.code != E_NONE)
+        fail_result (req, &list.result);
+    return (row_t) { list.result.result, PQntuples (list.result.result) > 0 ? 0 : -1 };
+}
+
+static CO void
+s_list (req_t *req)
+{
+    query_t query = { 0 };
+    s_read_limit (req, &query);
+    s_read_sort (req, &query);
+    s_read_cursor (req, &query);
+    for (size_t n = 0; n < req->endpoint->in_count; n++)
+        if (req->values [n].text && *req->values [n].text)
+            query.filters |= (uint64_t) 1 << n;
+    row_t rows = s_list_rows (req, &query);
+    int count = rows_count (rows);
+    if (count > query.limit) {
+        count = (int) query.limit;
+        reply_header (req, "X-Next-Cursor", s_next_cursor (req, &query, rows_at (rows, count - 1)));
+    }
+    buf_t *body = &req->kit->body;
+    buf_clear (body);
+    mp_put_array (body, (uint32_t) count);
+    for (int n = 0; n < count; n++)
+        db_row_put (body, rows.result, n, NULL, NULL);
+    reply_mp (req, 200, mp_buf (body));
+}
+
+//  ---------------------------------------------------------------- writing
+
+//  Columns that have a value to be written, and the values behind those that `params` has already.
+static uint64_t
+s_columns (req_t *req, const char **params, size_t *count)
+{
+    const endpoint_t *endpoint = req->endpoint;
+    uint64_t mask = 0;
+    for (size_t n = 0; n < endpoint->in_count; n++) {
+        const value_t *value = &req->values [n];
+        bool cleared = endpoint->update && value->given;
+        if (!value->text && !cleared && !value->set)
+            continue;
+        mask |= (uint64_t) 1 << n;
+        params [(*count)++] = value->text;
+    }
+    return mask;
+}
+
+static void
+s_changed (req_t *req, const char *id, const char *what)
+{
+    if (s_resource (req)->after_change)
+        s_resource (req)->after_change (req, id, what);
+}
+
+static CO void
+s_create (req_t *req)
+{
+    const char *params [66] = { s_caller (req) };
+    size_t count = 1;
+    if (s_resource (req)->before_create)
+        s_resource (req)->before_create (req);
+    uint64_t mask = s_columns (req, params, &count);
+    unit_t *unit = unit_new (req);
+    unit_add_text (unit, plan_create_text (req->endpoint->plan, mask), params, count);
+    row_t row = unit_commit (unit);
+    s_changed (req, row_str (row, "id"), "created");
+    s_answer (req, 201, row);
+}
+
+//  Nothing was written: because it is not there, was changed meanwhile, or may be seen but not changed.
+static CO void
+s_refused (req_t *req)
+{
+    row_t row = s_get_row (req);
+    if (row_none (row))
+        fail (req, E_NOT_FOUND, NULL);
+    const char *etag = s_etag (req, text_of (row_str (row, "updated_at")));
+    text_t match = mp_text (mp_get (req->meta, "if_match"));
+    if (match.size && !text_is (match, "*") && etag && !text_is (match, etag))
+        fail (req, E_PRECONDITION, NULL);
+    fail (req, E_FORBIDDEN, "may be seen but not changed");
+}
+
+static CO void
+s_update (req_t *req)
+{
+    const char *params [68] = { s_caller (req), req_id (req), s_if_match (req) };
+    size_t count = 3;
+    if (s_resource (req)->before_update)
+        s_resource (req)->before_update (req);
+    uint64_t mask = s_columns (req, params, &count);
+    unit_t *unit = unit_new (req);
+    unit_add_text (unit, plan_update_text (req->endpoint->plan, mask), params, count);
+    row_t row = unit_commit (unit);
+    if (row_none (row))
+        s_refused (req);
+    s_changed (req, row_str (row, "id"), "updated");
+    s_answer (req, 200, row);
+}
+
+static void
+s_deleted_body (req_t *req, row_t row, buf_t *body)
+{
+    if (row_none (row))
+        return;
+    mp_put_map (body, req->live_ch ? 2 : 1);
+    mp_pair_str (body, "message", "Deleted");
+    req_live_put (req, body);
+}
+
+static CO void
+s_delete (req_t *req)
+{
+    const resource_t *resource = s_resource (req);
+    const char *id = req_id (req), *version = s_if_match (req);
+    if (resource->before_delete)
+        resource->before_delete (req);
+    if (resource->parent_of) {
+        row_t row = db_row (req, plan_own (req->endpoint->plan), s_caller (req), id);
+        if (row_none (row))
+            s_refused (req);
+        const char *etag = s_etag (req, text_of (row_str (row, "updated_at")));
+        if (version && !text_is (mp_text (mp_get (req->meta, "if_match")), etag))
+            fail (req, E_PRECONDITION, NULL);
+        saga_delete_of (req, resource->parent_of, id, row_str (row, "owner"));
+    }
+    unit_t *unit = unit_new (req);
+    unit_add (unit, plan_delete (req->endpoint->plan), s_caller (req), id, version);
+    unit_answer (unit, s_deleted_body);
+    db_result_t result = unit_try (unit);
+    if (result.code == E_NOT_FOUND)
+        fail (req, E_CONFLICT, "is still referred to by others");
+    if (result.code != E_NONE)
+        fail_result (req, &result);
+    if (PQntuples (result.result) == 0)
+        s_refused (req);
+    s_changed (req, id, "deleted");
+    reply_message (req, 200, "Deleted");
+}
+
+//  ---------------------------------------------------------------- announcing
+
+static const field_t s_id = { "id", T_UUID, READONLY };
+static const field_t s_user_id = { "user_id", T_UUID, READONLY };
+static const field_t s_created_at = { "created_at", T_TIME, READONLY };
+static const field_t s_updated_at = { "updated_at", T_TIME, READONLY };
+static const field_t s_live = { "live", T_OBJECT, READONLY, .doc = "position of the event of this change" };
+
+static size_t
+s_count (const field_t *fields)
+{
+    size_t count = 0;
+    while (fields [count].name)
+        count++;
+    return count;
+}
+
+//  Reply fields: ids, what may be shown, times; `live` after a write. Freed with the endpoints.
+static field_t *
+s_out (const resource_t *resource, bool write)
+{
+    field_t *out = xcalloc (s_count (resource->fields) + 6, sizeof *out), *at = out;
+    *at++ = s_id;
+    *at++ = s_user_id;
+    for (const field_t *field = resource->fields; field->name; field++)
+        if (!(field->flags & (SECRET | HIDDEN)))
+            *at++ = *field;
+    *at++ = s_created_at;
+    *at++ = s_updated_at;
+    if (write)
+        *at++ = s_live;
+    return out;
+}
+
+static field_t *
+s_filters (const resource_t *resource)
+{
+    static const field_t pages [] = {
+        { "limit", T_INT, .min = 1, .max = LIST_MAX, .def = "1000" },
+        { "cursor", T_TEXT, .doc = "X-Next-Cursor of the page before" },
+        { "sort", T_TEXT, .doc = "field, or -field for descending" } };
+    field_t *out = xcalloc (s_count (resource->fields) + 4, sizeof *out), *at = out;
+    for (const field_t *field = resource->fields; field->name; field++)
+        if (field->flags & FILTER) {
+            *at = *field;
+            at->flags &= ~(unsigned) (REQUIRED | READONLY | IMMUTABLE);
+            at++->def = NULL;
+        }
+    memcpy (at, pages, sizeof pages);
+    return out;
+}
+
+//  Fields of a body: on update nothing is required, and what is fixed at creation is ignored.
+static field_t *
+s_in (const resource_t *resource, bool update)
+{
+    field_t *out = xcalloc (s_count (resource->fields) + 1, sizeof *out), *at = out;
+    for (const field_t *field = resource->fields; field->name; field++) {
+        if (field->flags & HIDDEN)
+            continue;
+        *at = *field;
+        if (update) {
+            at->flags |= at->flags & IMMUTABLE ? READONLY : 0;
+            at->flags &= ~(unsigned) REQUIRED;
+            at->def = NULL;
+        }
+        at++;
+    }
+    return out;
+}
+
+typedef struct {
+    unsigned op;
+    const char *name, *verb;
+    bool item;                       //  /:id
+    unsigned status;
+    CO void (*run) (req_t *req);
+    const char *doc;
+} op_t;
+
+static const op_t s_ops [] = {
+    { OP_LIST, "list", "GET", false, 200, s_list, "List" },
+    { OP_GET, "get", "GET", true, 200, s_get, "Get one" },
+    { OP_CREATE, "create", "POST", false, 201, s_create, "Create" },
+    { OP_UPDATE, "update", "PUT", true, 200, s_update, "Change the fields that are given" },
+    { OP_DELETE, "delete", "DELETE", true, 200, s_delete, "Delete" } };
+
+size_t
+resource_endpoint_count (const resource_t *resource)
+{
+    return (size_t) __builtin_popcount (resource->ops);
+}
+
+static void
+s_paths (endpoint_t *endpoint, const resource_t *resource, const op_t *op)
+{
+    route_spec_t *spec = &endpoint->spec;
+    const char *tail = op->item ? "/:id" : "";
+    size_t count = 0;
+    spec->path = kit_text ("%s%s", resource->path, tail);
+    if (op->op == OP_UPDATE)
+        spec->alias [count++] = kit_text ("PATCH %s/:id", resource->path);
+    for (size_t n = 0; n < COUNT (resource->alias) && resource->alias [n]; n++) {
+        if (count < COUNT (spec->alias))
+            spec->alias [count++] = kit_text ("%s%s", resource->alias [n], tail);
+        if (op->op == OP_UPDATE && count < COUNT (spec->alias))
+            spec->alias [count++] = kit_text ("PATCH %s/:id", resource->alias [n]);
+    }
+}
+
+//  Which fields of the resource a call of this kind may give.
+static void
+s_take (endpoint_t *endpoint, const resource_t *resource, unsigned op)
+{
+    for (size_t n = 0; n < endpoint->in_count; n++) {
+        unsigned flags = resource->fields [n].flags;
+        bool closed = flags & (READONLY | HIDDEN);
+        if (op == OP_LIST)
+            endpoint->take [n] = flags & FILTER ? TAKE : 0;
+        if (op == OP_CREATE)
+            endpoint->take [n] = (uint8_t) ((closed ? 0 : TAKE) | (flags & REQUIRED && !closed ? NEED : 0) | DEFAULT);
+        if (op == OP_UPDATE)
+            endpoint->take [n] = closed || flags & IMMUTABLE ? 0 : TAKE;
+    }
+}
+
+static void
+s_endpoint (kit_t *kit, plan_t *plan, const resource_t *resource, const op_t *op)
+{
+    endpoint_t *endpoint = routes_add (kit);
+    route_spec_t *spec = &endpoint->spec;
+    bool write = op->op & (OP_CREATE | OP_UPDATE | OP_DELETE);
+    static const char *const done [] = { [OP_CREATE] = "created", [OP_UPDATE] = "updated", [OP_DELETE] = "deleted" };
+    endpoint->resource = resource;
+    endpoint->plan = plan;
+    endpoint->run = op->run;
+    endpoint->update = op->op == OP_UPDATE;
+    spec->method = kit_text ("%s.%s", plan_channel (plan), op->name);
+    spec->verb = op->verb;
+    s_paths (endpoint, resource, op);
+    spec->status = op->status;
+    spec->idempotent = !write;
+    spec->key = write ? "user" : NULL;
+    spec->tag = resource->tag;
+    spec->doc = resource->doc ? kit_text ("%s: %s", op->doc, resource->doc) : op->doc;
+    spec->reply = op->op == OP_LIST ? "array" : "object";
+    spec->events = write ? kit_text ("%s.%s", resource->name, done [op->op]) : NULL;
+    spec->body_max = op->op & (OP_CREATE | OP_UPDATE) ? resource->body_max : 0;
+    if (op->op != OP_DELETE)
+        spec->out = s_out (resource, write);
+    spec->in = op->op == OP_LIST ? s_filters (resource)
+               : op->op & (OP_CREATE | OP_UPDATE) ? s_in (resource, endpoint->update) : NULL;
+    //  Decoding goes by the resource's own fields, so that a position is a column.
+    endpoint->in = op->op & (OP_LIST | OP_CREATE | OP_UPDATE) ? resource->fields : NULL;
+    routes_finish (kit, endpoint);
+    s_take (endpoint, resource, op->op);
+    for (size_t n = 0; n < endpoint->in_count; n++)
+        for (size_t p = 0; endpoint->in_path [p]; p++)
+            if (strcmp (resource->fields [n].name, endpoint->in_path [p]) == 0)
+                //  A parent in the path: filter of the list, value of what is created.
+                endpoint->take [n] = op->op == OP_UPDATE ? 0 : (uint8_t) (endpoint->take [n] | TAKE | IN_PATH);
+}
+
+void
+resource_endpoints (kit_t *kit, const route_t *route, plan_t *plan)
+{
+    for (size_t n = 0; n < COUNT (s_ops); n++)
+        if (route->resource->ops & s_ops [n].op)
+            s_endpoint (kit, plan, route->resource, &s_ops [n]);
+}

@@ -1,0 +1,347 @@
+//  resource_sql.c -- the statements of a resource, written from its descriptor. Reading ones and the ones that write a set of
+//  columns carry the live event in the same statement: row and event cannot part.
+
+#include <assert.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "kit.h"
+
+typedef struct written {             //  a statement for one set of columns
+    struct written *next;
+    uint64_t mask;
+    char *text;
+} written_t;
+
+struct plan {
+    const resource_t *resource;
+    const char *table, *channel, *owner;
+    char *see, *change;              //  conditions on alias t, $1 the caller
+    char *columns, *listed;          //  what an answer shows of t
+    char *get_name, *list_name, *own_name, *delete_name, *snapshot_name;
+    char *get, *list, *own, *delete, *snapshot;
+    written_t *created, *updated;
+};
+
+static char *
+s_text (const char *format, ...) __attribute__ ((format (printf, 1, 2)));
+
+static char *
+s_text (const char *format, ...)
+{
+    char *out;
+    va_list args;
+    va_start (args, format);
+    int size = vasprintf (&out, format, args);
+    va_end (args);
+    if (size < 0)
+        abort ();
+    return out;
+}
+
+static char *
+s_taken (buf_t *buf)
+{
+    buf_putc (buf, 0);
+    return (char *) buf->data;
+}
+
+static const char *
+s_outside (const field_t *field)
+{
+    return field->json ? field->json : field->name;
+}
+
+//  Value of a field in a row of alias t.
+static void
+s_expression (buf_t *out, const field_t *field)
+{
+    if (field->sql)
+        buf_putf (out, "(%s)", field->sql);
+    else
+        buf_putf (out, "t.%s", field->name);
+}
+
+static char *
+s_columns (const resource_t *resource, bool list)
+{
+    buf_t out = { 0 };
+    buf_puts (&out, "t.id, t.user_id");
+    for (const field_t *field = resource->fields; field->name; field++) {
+        if (field->flags & (SECRET | HIDDEN) || (list && field->flags & LISTED_NOT))
+            continue;
+        buf_puts (&out, ", ");
+        s_expression (&out, field);
+        buf_putf (&out, " AS \"%s\"", s_outside (field));
+        if (field->also) {
+            buf_puts (&out, ", ");
+            s_expression (&out, field);
+            buf_putf (&out, " AS \"%s\"", field->also);
+        }
+    }
+    buf_puts (&out, ", t.created_at, t.updated_at");
+    return s_taken (&out);
+}
+
+//  Data of an event: what a list would show, times written as everywhere outside.
+static void
+s_event_data (buf_t *out, const resource_t *resource)
+{
+    buf_puts (out, "to_jsonb (d) || jsonb_build_object ('created_at', base.utc (t.created_at), "
+                   "'updated_at', base.utc (t.updated_at)");
+    for (const field_t *field = resource->fields; field->name; field++) {
+        if (field->type != T_TIME || field->flags & (SECRET | HIDDEN | LISTED_NOT))
+            continue;
+        const char *const names [] = { s_outside (field), field->also };
+        for (size_t n = 0; n < COUNT (names) && names [n]; n++) {
+            buf_putf (out, ", '%s', base.utc (", names [n]);
+            s_expression (out, field);
+            buf_putc (out, ')');
+        }
+    }
+    buf_putc (out, ')');
+}
+
+//  The event of a written row `r` as column live, and those of further channels as live2.
+static void
+s_events (buf_t *out, const plan_t *plan, const char *what, const char *data)
+{
+    const resource_t *resource = plan->resource;
+    buf_putf (out, "base.live_add ('user:' || r.%s || '/%s', r.id::text, '%s.%s', %s) AS live", plan->owner,
+              plan->channel, resource->name, what, data);
+    if (resource->also_channels)
+        buf_putf (out, ", (SELECT jsonb_agg (base.live_add (c, r.id::text, '%s.%s', %s)) FROM unnest (%s) AS c "
+                       "WHERE c <> 'user:' || r.%s || '/%s') AS live2",
+                  resource->name, what, data, resource->also_channels, plan->owner, plan->channel);
+}
+
+//  What follows  WITH w AS (… RETURNING t.*) .
+static void
+s_answer (buf_t *out, const plan_t *plan, const char *what)
+{
+    buf_t data = { 0 };
+    s_event_data (&data, plan->resource);
+    buf_putc (&data, 0);
+    buf_puts (out, " SELECT f.*, ");
+    s_events (out, plan, what, (const char *) data.data);
+    buf_putf (out, " FROM w AS r CROSS JOIN LATERAL (SELECT r.*) AS t CROSS JOIN LATERAL (SELECT %s) AS d "
+                   "CROSS JOIN LATERAL (SELECT %s) AS f", plan->listed, plan->columns);
+    buf_free (&data);
+}
+
+static void
+s_order (buf_t *out)
+{
+    buf_puts (out, " ORDER BY t.created_at DESC, t.id DESC");
+}
+
+static void
+s_build (plan_t *plan)
+{
+    const resource_t *resource = plan->resource;
+    plan->get = s_text ("SELECT %s FROM %s AS t WHERE t.id = $2::uuid AND %s", plan->columns, plan->table, plan->see);
+    plan->own = s_text ("SELECT t.id, t.%s AS owner, t.updated_at FROM %s AS t WHERE t.id = $2::uuid AND %s",
+                        plan->owner, plan->table, plan->change);
+
+    buf_t list = { 0 };
+    plan_list_build (plan, &list, 0, -1, true, 0);
+    plan->list = s_taken (&list);
+
+    buf_t gone = { 0 };
+    buf_putf (&gone, "WITH w AS (DELETE FROM %s AS t WHERE t.id = $2::uuid AND %s "
+                     "AND ($3::timestamptz IS NULL OR t.updated_at = $3::timestamptz) RETURNING t.*) SELECT r.id, ",
+              plan->table, plan->change);
+    s_events (&gone, plan, "deleted", "jsonb_build_object ('id', r.id)");
+    buf_puts (&gone, " FROM w AS r");
+    plan->delete = s_taken (&gone);
+
+    buf_t snapshot = { 0 };
+    buf_putf (&snapshot, "SELECT %s, t.created_at::text AS _at FROM %s AS t CROSS JOIN LATERAL (SELECT t.*) AS r "
+                         "WHERE (t.%s = $1::uuid", plan->listed, plan->table, plan->owner);
+    if (resource->also_channels)
+        buf_putf (&snapshot, " OR $2::text = ANY (%s)", resource->also_channels);
+    else
+        buf_puts (&snapshot, " AND $2::text IS NOT NULL");
+    buf_puts (&snapshot, ") AND ($4::timestamptz IS NULL OR (t.created_at, t.id) < ($4::timestamptz, $5::uuid))");
+    s_order (&snapshot);
+    buf_puts (&snapshot, " LIMIT $3::bigint");
+    plan->snapshot = s_taken (&snapshot);
+}
+
+plan_t *
+plan_new (const resource_t *resource)
+{
+    plan_t *plan = xcalloc (1, sizeof *plan);
+    size_t count = 0;
+    while (resource->fields [count].name)
+        count++;
+    assert (count <= 64);
+    plan->resource = resource;
+    plan->table = resource->table;
+    plan->channel = resource->channel ? resource->channel : resource->table;
+    plan->owner = resource->owner ? resource->owner : "user_id";
+    const char *owned = plan->owner, *see = resource->see, *change = resource->change;
+    plan->see = see ? s_text ("(t.%s = $1::uuid OR (%s))", owned, see) : s_text ("t.%s = $1::uuid", owned);
+    plan->change = change ? s_text ("(t.%s = $1::uuid OR (%s))", owned, change) : s_text ("t.%s = $1::uuid", owned);
+    plan->columns = s_columns (resource, false);
+    plan->listed = s_columns (resource, true);
+    plan->get_name = s_text ("%s.get", plan->channel);
+    plan->list_name = s_text ("%s.list", plan->channel);
+    plan->own_name = s_text ("%s.own", plan->channel);
+    plan->delete_name = s_text ("%s.delete", plan->channel);
+    plan->snapshot_name = s_text ("%s.snapshot", plan->channel);
+    s_build (plan);
+    return plan;
+}
+
+void
+plan_destroy (plan_t **self_p)
+{
+    plan_t *plan = *self_p;
+    if (!plan)
+        return;
+    *self_p = NULL;
+    char *const texts [] = { plan->see, plan->change, plan->columns, plan->listed, plan->get_name, plan->list_name,
+                             plan->own_name, plan->delete_name, plan->snapshot_name, plan->get, plan->list, plan->own,
+                             plan->delete, plan->snapshot };
+    for (size_t n = 0; n < COUNT (texts); n++)
+        free (texts [n]);
+    written_t *lists [] = { plan->created, plan->updated };
+    for (size_t n = 0; n < COUNT (lists); n++)
+        for (written_t *at = lists [n], *next; at; at = next) {
+            next = at->next;
+            free (at->text);
+            free (at);
+        }
+    free (plan);
+}
+
+void
+plan_register (plan_t *plan, db_t *db)
+{
+    db_statement (db, plan->get_name, plan->get);
+    db_statement (db, plan->list_name, plan->list);
+    db_statement (db, plan->own_name, plan->own);
+    db_statement (db, plan->delete_name, plan->delete);
+    db_statement (db, plan->snapshot_name, plan->snapshot);
+}
+
+//  ---------------------------------------------------------------- writing a set of columns
+
+static char *
+s_create (const plan_t *plan, uint64_t mask)
+{
+    buf_t out = { 0 };
+    unsigned count = 1;
+    buf_putf (&out, "WITH w AS (INSERT INTO %s AS t (%s", plan->table, plan->owner);
+    for (size_t n = 0; plan->resource->fields [n].name; n++)
+        if (mask >> n & 1) {
+            buf_putf (&out, ", %s", plan->resource->fields [n].name);
+            count++;
+        }
+    buf_puts (&out, ") VALUES ($1");
+    for (unsigned n = 2; n <= count; n++)
+        buf_putf (&out, ", $%u", n);
+    buf_puts (&out, ") RETURNING t.*)");
+    s_answer (&out, plan, "created");
+    return s_taken (&out);
+}
+
+static char *
+s_update (const plan_t *plan, uint64_t mask)
+{
+    buf_t out = { 0 };
+    unsigned number = 4;
+    buf_putf (&out, "WITH w AS (UPDATE %s AS t SET ", plan->table);
+    for (size_t n = 0; plan->resource->fields [n].name; n++)
+        if (mask >> n & 1)
+            buf_putf (&out, "%s = $%u, ", plan->resource->fields [n].name, number++);
+    //  The version grows with every change, also with several in one transaction.
+    buf_putf (&out, "updated_at = greatest (clock_timestamp (), t.updated_at + interval '1 microsecond') "
+                    "WHERE t.id = $2::uuid AND %s AND ($3::timestamptz IS NULL OR t.updated_at = $3::timestamptz) "
+                    "RETURNING t.*)", plan->change);
+    s_answer (&out, plan, "updated");
+    return s_taken (&out);
+}
+
+static const char *
+s_written (written_t **list, const plan_t *plan, uint64_t mask, char *(*write) (const plan_t *plan, uint64_t mask))
+{
+    for (written_t *at = *list; at; at = at->next)
+        if (at->mask == mask)
+            return at->text;
+    written_t *made = xmalloc (sizeof *made);
+    *made = (written_t) { *list, mask, write (plan, mask) };
+    *list = made;
+    return made->text;
+}
+
+const char *
+plan_create_text (plan_t *plan, uint64_t mask)
+{
+    return s_written (&plan->created, plan, mask, s_create);
+}
+
+const char *
+plan_update_text (plan_t *plan, uint64_t mask)
+{
+    return s_written (&plan->updated, plan, mask, s_update);
+}
+
+//  ---------------------------------------------------------------- lists
+
+static void
+s_sorted_by (buf_t *out, const plan_t *plan, int sort)
+{
+    if (sort < 0)
+        buf_puts (out, sort == -1 ? "t.created_at" : "t.updated_at");
+    else
+        s_expression (out, &plan->resource->fields [sort]);
+}
+
+void
+plan_list_build (const plan_t *plan, buf_t *out, uint64_t filters, int sort, bool descending, int cursor)
+{
+    const field_t *fields = plan->resource->fields;
+    unsigned number = 3;
+    buf_t by = { 0 };
+    s_sorted_by (&by, plan, sort);
+    buf_putc (&by, 0);
+    const char *key = (const char *) by.data, *order = descending ? "DESC" : "ASC";
+
+    buf_putf (out, "SELECT %s, %s::text AS _at FROM %s AS t WHERE %s", plan->listed, key, plan->table, plan->see);
+    for (size_t n = 0; fields [n].name; n++)
+        if (filters >> n & 1) {
+            buf_puts (out, " AND ");
+            s_expression (out, &fields [n]);
+            buf_putf (out, " = $%u", number++);
+        }
+    //  Rows without a value come last, whichever way it goes.
+    bool nulls = sort >= 0;
+    if (cursor == 1) {
+        buf_putf (out, " AND ((%s, t.id) %c ($%u, $%u::uuid)", key, descending ? '<' : '>', number, number + 1);
+        buf_puts (out, nulls ? "" : ")");
+        if (nulls)
+            buf_putf (out, " OR %s IS NULL)", key);
+    }
+    else if (cursor == 2)
+        buf_putf (out, " AND %s IS NULL AND t.id %c $%u::uuid", key, descending ? '<' : '>', number);
+    buf_putf (out, " ORDER BY %s %s%s, t.id %s LIMIT $2::bigint", key, order, nulls ? " NULLS LAST" : "", order);
+    buf_free (&by);
+}
+
+//  ---------------------------------------------------------------- what others ask
+
+const char *plan_channel (const plan_t *plan) { return plan->channel; }
+const resource_t *plan_resource (const plan_t *plan) { return plan->resource; }
+const char *plan_get (const plan_t *plan) { return plan->get_name; }
+const char *plan_own (const plan_t *plan) { return plan->own_name; }
+const char *plan_delete (const plan_t *plan) { return plan->delete_name; }
+const char *plan_list (const plan_t *plan) { return plan->list_name; }
+const char *plan_snapshot (const plan_t *plan) { return plan->snapshot_name; }
+const char *plan_get_text (const plan_t *plan) { return plan->get; }
+const char *plan_own_text (const plan_t *plan) { return plan->own; }
+const char *plan_delete_text (const plan_t *plan) { return plan->delete; }
+const char *plan_list_text (const plan_t *plan) { return plan->list; }
+const char *plan_snapshot_text (const plan_t *plan) { return plan->snapshot; }

@@ -1,0 +1,222 @@
+//  unit.c -- write units: everything a request changes with its events, one commit; published after it, never before.
+
+#include <assert.h>
+#include <stdlib.h>
+
+#include "kit.h"
+
+struct unit {
+    req_t *req;
+    db_unit_t *inner;
+    size_t count;
+    size_t last;                     //  position of the last statement of unit_add; the answer comes from there
+    void (*build) (req_t *req, row_t last, buf_t *body);
+    pause_t pause;
+    db_result_t *results;
+};
+
+static void
+s_drop (void *inner)
+{
+    db_unit_drop (inner);
+}
+
+unit_t *
+unit_new (req_t *req)
+{
+    unit_t *unit = req_alloc (req, sizeof *unit);
+    unit->req = req;
+    unit->inner = db_unit_new (req->actor->db);
+    req_defer (req, s_drop, &unit->inner);
+    return unit;
+}
+
+void
+unit_add_ (unit_t *unit, const char *name, const char *const *params, size_t count)
+{
+    db_unit_add (unit->inner, name, params, count);
+    unit->last = unit->count++;
+}
+
+void
+unit_also_ (unit_t *unit, const char *name, const char *const *params, size_t count)
+{
+    db_unit_add (unit->inner, name, params, count);
+    unit->count++;
+}
+
+void
+unit_add_text (unit_t *unit, const char *text, const char *const *params, size_t count)
+{
+    db_unit_add_text (unit->inner, text, params, count);
+    unit->last = unit->count++;
+}
+
+//  A channel named without audience is the caller's own.
+const char *
+channel_full (req_t *req, const char *channel)
+{
+    size_t audience = strcspn (channel, "/");
+    bool full = channel [audience] && (memchr (channel, ':', audience) || strncmp (channel, "sys/", 4) == 0);
+    return full || !req->user ? channel : req_print (req, "user:%s/%s", req->user, channel);
+}
+
+void
+unit_event (unit_t *unit, const char *channel, const char *key, const char *type, const char *data)
+{
+    const char *const params [] = { channel_full (unit->req, channel), key, type, data };
+    db_unit_add (unit->inner, "kit.live_add", params, COUNT (params));
+    unit->count++;
+}
+
+void
+unit_answer (unit_t *unit, void (*build) (req_t *req, row_t last, buf_t *body))
+{
+    unit->build = build;
+}
+
+//  ---------------------------------------------------------------- events of committed results
+
+typedef void (event_fn) (req_t *req, kit_t *kit, mp_t event);
+
+static void
+s_each_event (kit_t *kit, req_t *req, const PGresult *result, event_fn *fn)
+{
+    static buf_t parsed;
+    char why [128];
+    for (int column = 0; column < PQnfields (result); column++) {
+        if (strncmp (PQfname (result, column), "live", 4) != 0)
+            continue;
+        for (int row = 0; row < PQntuples (result); row++) {
+            if (PQgetisnull (result, row, column))
+                continue;
+            text_t json = { PQgetvalue (result, row, column), (size_t) PQgetlength (result, row, column) };
+            buf_clear (&parsed);
+            if (!json_read (json, &parsed, why, sizeof why)) {
+                //  Who watches sees the hole and asks for what the log holds.
+                log_warn ("event is not published", "why", why);
+                continue;
+            }
+            mp_t value = mp_buf (&parsed);
+            if (mp_type (value) == MP_MAP)
+                fn (req, kit, value);
+            else if (mp_type (value) == MP_ARRAY)
+                for (mp_iter_t it = mp_iter (value); mp_next (&it);)
+                    fn (req, kit, it.value);
+        }
+    }
+}
+
+static void
+s_note (req_t *req, kit_t *kit, mp_t event)
+{
+    (void) kit;
+    if (!req || req->live_ch)
+        return;
+    req->live_ch = req_copy (req, mp_text (mp_get (event, "ch")));
+    req->live_epoch = req_copy (req, mp_text (mp_get (event, "epoch")));
+    req->live_off = mp_int (mp_get (event, "off"));
+}
+
+static void
+s_publish (req_t *req, kit_t *kit, mp_t event)
+{
+    s_note (req, kit, event);
+    bus_publish (kit->actor->bus, &(wire_event_t) {
+        .channel = mp_text (mp_get (event, "ch")), .epoch = mp_text (mp_get (event, "epoch")),
+        .off = mp_uint (mp_get (event, "off")), .key = mp_text (mp_get (event, "key")),
+        .type = mp_text (mp_get (event, "type")), .at = mp_text (mp_get (event, "at")),
+        .data = mp_get (event, "data") });
+}
+
+void
+live_publish (kit_t *kit, req_t *req, const PGresult *result)
+{
+    s_each_event (kit, req, result, s_publish);
+}
+
+//  ---------------------------------------------------------------- committing
+
+static void
+s_done (void *arg, db_result_t *results, size_t count)
+{
+    unit_t *unit = arg;
+    req_t *req = unit->req;
+    unit->results = req_alloc (req, count * sizeof *unit->results);
+    req->live_ch = NULL;
+    for (size_t n = 0; n < count; n++) {
+        unit->results [n] = results [n];
+        results [n].result = NULL;
+        result_keep (req, &unit->results [n]);
+        if (unit->results [n].code == E_NONE)
+            live_publish (req->kit, req, unit->results [n].result);
+    }
+    if (unit->results [0].code != E_NONE)
+        req->idem_stored = false;
+    pause_end (&unit->pause);
+}
+
+static row_t
+s_row (const db_result_t *result)
+{
+    return (row_t) { result->result, result->result && PQntuples (result->result) > 0 ? 0 : -1 };
+}
+
+//  The answer that a repeated request will get, in the same commit. Nothing is stored for a row that is not there or that a
+//  guarded transition refused (null id): that request may be made again.
+static bool
+s_before (void *arg, db_unit_t *inner, db_result_t *results, size_t count, error_code_t *code, const char **text)
+{
+    unit_t *unit = arg;
+    req_t *req = unit->req;
+    (void) code;
+    (void) text;
+    row_t row = s_row (&results [unit->last]);
+    int id = row_none (row) ? -1 : PQfnumber (row.result, "id");
+    if (!unit->build && (row_none (row) || (id >= 0 && PQgetisnull (row.result, row.row, id))))
+        return true;
+    req->live_ch = NULL;
+    for (size_t n = 0; n < count; n++)
+        s_each_event (req->kit, req, results [n].result, s_note);
+    buf_t *body = &req->kit->body;
+    buf_clear (body);
+    if (unit->build)
+        unit->build (req, row, body);
+    else {
+        size_t mark = mp_open_map (body);
+        uint32_t pairs = row_put (req, body, row);
+        mp_close (body, mark, pairs + req_live_put (req, body));
+    }
+    if (body->size)
+        idem_store (req, inner, mp_buf (body));
+    return true;
+}
+
+CO db_result_t
+unit_try (unit_t *unit)
+{
+    req_t *req = unit->req;
+    assert (unit->count);
+    if (req->idem_key)
+        db_unit_before_commit (unit->inner, s_before, unit);
+    db_unit_commit (&unit->inner, s_done, unit);
+    pause_wait (&unit->pause);
+    //  All statements of a failed unit say the same.
+    return unit->results [unit->last];
+}
+
+CO row_t
+unit_commit (unit_t *unit)
+{
+    db_result_t result = unit_try (unit);
+    if (result.code != E_NONE)
+        fail_result (unit->req, &result);
+    return s_row (&result);
+}
+
+row_t
+unit_rows (unit_t *unit, size_t position)
+{
+    assert (unit->results && position < unit->count);
+    return s_row (&unit->results [position]);
+}
