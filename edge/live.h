@@ -155,6 +155,10 @@ void sub_opened (sub_t *self);
 void sub_more (sub_t *self);
 void sub_gap (sub_t *self, uint64_t from, uint64_t to, const char *why);
 
+//  sub.c. Pull appends at most about `max` bytes; false: nothing to say now.
+void sub_free (sub_t *self);
+bool sub_pull (sub_t *self, buf_t *out, size_t max);
+
 //  May this session hear that audience? `ask` is set when only identity knows: then
 //  live_ask_grants, and try again in live_grants_changed.
 bool live_may (live_t *live, session_t *session, text_t audience, bool *ask);

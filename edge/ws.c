@@ -28,6 +28,7 @@ struct ws {
     buf_t early;                         //  commands behind a connect that is being checked
     buf_t out;                           //  LWS_PRE, then a frame
     ltimer_t *timer;                     //  time to connect, later the session's end
+    ltimer_t *ping;
     ws_call_t *calls;
     unsigned call_count;
 };
@@ -75,6 +76,17 @@ on_timer (void *arg)
         ws_close (self, 3005, "token has expired");
     else
         ws_close (self, 3502, "no connect in time");
+}
+
+//  {} asks for {}. Whether the peer lives is found out by WebSocket pings; this one is for pages, which don't see those.
+static void
+on_ping (void *arg)
+{
+    static const uint8_t empty_map [] = { 0x80 };
+    ws_t *self = arg;
+    if (self->client->control.size == 0)
+        client_say (self->client, mp_of (empty_map, 1));
+    ltimer_set (self->ping, PING_SECONDS * 1000);
 }
 
 //  ---------------------------------------------------------------- connect
@@ -139,6 +151,7 @@ on_checked (void *arg, session_t *session, const fault_t *fault)
                                    self->msgpack ? FORMAT_MSGPACK : FORMAT_JSON,
                                    &(sink_t){ .wake = ws_wake, .closed = ws_close, .arg = self });
     set_expiry (self);
+    ltimer_set (self->ping, PING_SECONDS * 1000);
     welcome (self, first ? "connect" : "refresh");
     buf_t early = self->early;
     self->early = (buf_t) { 0 };
@@ -261,14 +274,6 @@ command_subscribe (ws_t *self, mp_t id, mp_t what)
                                       .snapshot = mp_bool (mp_get (what, "snapshot")) });
 }
 
-//  {} is a ping and its pong.
-static void
-pong (ws_t *self)
-{
-    static const uint8_t empty_map [] = { 0x80 };
-    client_say (self->client, mp_of (empty_map, 1));
-}
-
 static void
 command (ws_t *self, mp_t object)
 {
@@ -286,7 +291,7 @@ command (ws_t *self, mp_t object)
     else if (!self->client)
         ws_close (self, 3501, "connect comes first");
     else if (mp_count (object) == 0)
-        pong (self);
+        return;                          //  {} answers our {}
     else if (!mp_is_none (what = mp_get (object, "subscribe")))
         command_subscribe (self, id, what);
     else if (!mp_is_none (what = mp_get (object, "unsubscribe")))
@@ -434,6 +439,7 @@ ws_open (conn_t *conn)
     const struct lws_protocols *protocol = lws_get_protocol (conn->wsi);
     self->msgpack = protocol && protocol->name && strcmp (protocol->name, ws_subprotocols [1]) == 0;
     self->timer = loop_timer (self->edge->loop, on_timer, self);
+    self->ping = loop_timer (self->edge->loop, on_ping, self);
     ltimer_set (self->timer, CONNECT_MS);
     conn->ws = self;
     self->edge->ws_count++;
@@ -465,6 +471,7 @@ ws_free (conn_t *conn)
     }
     client_free (&self->client);
     ltimer_end (&self->timer);
+    ltimer_end (&self->ping);
     buf_free (&self->connect_id);
     buf_free (&self->in);
     buf_free (&self->early);
