@@ -1,0 +1,290 @@
+//  place.c -- where an installation keeps its things, and which user owns them.
+
+#include <errno.h>
+#include <fcntl.h>
+#include <libgen.h>
+#include <pwd.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/file.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "busbar.h"
+
+#define SHARE "/usr/share/busbar"
+#define VAR_INSTALLED "/var/lib/busbar"
+//  A Unix socket's path has 107 bytes; the longest of ours is VAR/run/SLOT-12345678.s.
+#define VAR_MAX 66
+
+char *
+text_format (const char *format, ...)
+{
+    char *out;
+    va_list args;
+    va_start (args, format);
+    int size = vasprintf (&out, format, args);
+    va_end (args);
+    if (size < 0)
+        abort ();
+    return out;
+}
+
+char *
+file_read (const char *path, size_t *size)
+{
+    int fd = open (path, O_RDONLY | O_CLOEXEC);
+    if (fd < 0)
+        return NULL;
+    buf_t content = { 0 };
+    ssize_t got;
+    while ((got = read (fd, buf_room (&content, 4096), 4096)) > 0)
+        content.size += (size_t) got;
+    int error = errno;
+    close (fd);
+    if (got < 0) {
+        buf_free (&content);
+        errno = error;
+        return NULL;
+    }
+    if (size)
+        *size = content.size;
+    buf_putc (&content, 0);
+    return (char *) content.data;
+}
+
+bool
+file_write (const char *path, text_t content, mode_t mode, bool durable)
+{
+    char *beside = text_format ("%s.new", path);
+    int fd = open (beside, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, mode);
+    bool good = fd >= 0;
+    for (size_t at = 0; good && at < content.size;) {
+        ssize_t done = write (fd, content.data + at, content.size - at);
+        good = done > 0;
+        at += good ? (size_t) done : 0;
+    }
+    good = good && (!durable || fsync (fd) == 0);
+    if (fd >= 0)
+        close (fd);
+    good = good && rename (beside, path) == 0;
+    int error = errno;
+    if (!good)
+        unlink (beside);
+    free (beside);
+    errno = error;
+    return good;
+}
+
+//  ---- users ----
+
+//  Who runs what needs no privilege when we are root: whoever owns the database already, else the
+//  user `busbar`, else `nobody`.
+static void
+s_pick_user (place_t *self)
+{
+    self->uid = geteuid ();
+    self->gid = getegid ();
+    self->drop = self->uid == 0;
+    struct passwd *user = NULL;
+    if (self->drop) {
+        struct stat info;
+        if (stat (self->pg, &info) == 0 && info.st_uid != 0)
+            user = getpwuid (info.st_uid);
+        if (!user)
+            user = getpwnam ("busbar");
+        if (!user)
+            user = getpwnam ("nobody");
+        if (user) {
+            self->uid = user->pw_uid;
+            self->gid = user->pw_gid;
+        }
+    }
+    else
+        user = getpwuid (self->uid);
+    snprintf (self->user, sizeof self->user, "%s", user ? user->pw_name : "?");
+}
+
+//  Can the user that we drop to walk to this directory (which need not exist yet)? Asked in a
+//  process that has dropped already: only the kernel knows all the rules.
+static bool
+s_reachable (const place_t *self, const char *path)
+{
+    pid_t pid = fork ();
+    if (pid == 0) {
+        if (setresgid (self->gid, self->gid, self->gid)
+            || setresuid (self->uid, self->uid, self->uid))
+            _exit (1);
+        char *parent = xstrdup (path);
+        while (access (parent, X_OK) != 0) {
+            if (errno != ENOENT || strcmp (parent, "/") == 0)
+                _exit (1);
+            char *slash = strrchr (parent, '/');
+            slash [slash == parent] = 0;
+        }
+        _exit (0);
+    }
+    int status;
+    return pid > 0 && waitpid (pid, &status, 0) == pid && status == 0;
+}
+
+//  ---- directories ----
+
+//  Absolute, without resolving links (a link to a short place is how one escapes a long path).
+static char *
+s_absolute (const char *path)
+{
+    if (path [0] == '/')
+        return xstrdup (path);
+    char *here = getcwd (NULL, 0);
+    char *whole = text_format ("%s/%s", here && strcmp (here, "/") != 0 ? here : "", path);
+    free (here);
+    return whole;
+}
+
+static void
+s_name_parts (place_t *self, char *var)
+{
+    free (self->var), free (self->run), free (self->pg), free (self->secrets), free (self->keys);
+    size_t size = strlen (var);
+    while (size > 1 && var [size - 1] == '/')
+        var [--size] = 0;
+    self->var = var;
+    self->run = text_format ("%s/run", var);
+    self->pg = text_format ("%s/pg", var);
+    self->secrets = text_format ("%s/secrets", var);
+    self->keys = text_format ("%s/keys", var);
+}
+
+static bool
+s_make_path (const char *path)
+{
+    char *part = xstrdup (path);
+    bool good = true;
+    for (char *at = part + 1; good && at [-1]; at++)
+        if (*at == '/' || *at == 0) {
+            char was = *at;
+            *at = 0;
+            good = mkdir (part, 0755) == 0 || errno == EEXIST;
+            if (!good)
+                complain (0, "%s: %s", part, strerror (errno));
+            *at = was;
+        }
+    free (part);
+    return good;
+}
+
+static bool
+s_make (const char *path, mode_t mode, uid_t uid, gid_t gid)
+{
+    if ((mkdir (path, mode) != 0 && errno != EEXIST) || chmod (path, mode) != 0
+        || (geteuid () == 0 && chown (path, uid, gid) != 0))
+        return complain (false, "%s: %s", path, strerror (errno));
+    return true;
+}
+
+//  The secrets stay with whoever starts us: children get what they need by descriptor.
+static bool
+s_make_parts (const place_t *self)
+{
+    return s_make_path (self->var)
+        && s_make (self->var, 0711, self->uid, self->gid)
+        && s_make (self->run, 0700, self->uid, self->gid)
+        && s_make (self->keys, 0700, self->uid, self->gid)
+        && s_make (self->secrets, 0700, geteuid (), getegid ());
+}
+
+static char *
+s_own_directory (void)
+{
+    char *path = realpath ("/proc/self/exe", NULL);
+    char *directory = xstrdup (path ? dirname (path) : ".");
+    free (path);
+    return directory;
+}
+
+bool
+place_open (place_t *self, const char *var, bool make)
+{
+    *self = (place_t) { .bin = s_own_directory () };
+    s_name_parts (self, s_absolute (var ? var : "var"));
+    s_pick_user (self);
+    bool reachable = !self->drop || s_reachable (self, self->var);
+    if (!var && (!reachable || (!make && access (self->var, F_OK) != 0))
+        && (make || access (VAR_INSTALLED, F_OK) == 0)) {
+        s_name_parts (self, xstrdup (VAR_INSTALLED));
+        s_pick_user (self);
+        reachable = true;
+    }
+    if (!make)
+        return true;
+    if (!reachable)
+        return complain (false, "user %s cannot reach %s: choose another --var, such as %s",
+                         self->user, self->var, VAR_INSTALLED);
+    if (strlen (self->var) > VAR_MAX)
+        return complain (false, "%s is too long for the sockets below it (%zu bytes, at most %d): "
+                         "choose a shorter --var", self->var, strlen (self->var), VAR_MAX);
+    return s_make_parts (self);
+}
+
+void
+place_close (place_t *self)
+{
+    free (self->var), free (self->run), free (self->pg), free (self->secrets), free (self->keys);
+    free (self->bin);
+    *self = (place_t) { 0 };
+}
+
+//  ---- the lock ----
+
+static int
+s_lock (const place_t *self, int flags)
+{
+    char *path = text_format ("%s/lock", self->var);
+    int fd = open (path, flags | O_CLOEXEC | O_NOFOLLOW, 0600);
+    free (path);
+    if (fd >= 0 && flock (fd, LOCK_EX | LOCK_NB) != 0) {
+        close (fd);
+        return -1;
+    }
+    return fd < 0 ? -2 : fd;
+}
+
+bool
+place_lock (const place_t *self)
+{
+    int fd = s_lock (self, O_RDWR | O_CREAT);
+    if (fd == -1)
+        return complain (false, "another busbar is running in %s", self->var);
+    if (fd < 0)
+        return complain (false, "%s/lock: %s", self->var, strerror (errno));
+    //  The descriptor stays open on purpose: the lock goes with the process.
+    return true;
+}
+
+bool
+place_busy (const place_t *self)
+{
+    int fd = s_lock (self, O_RDONLY);
+    if (fd >= 0)
+        close (fd);
+    return fd == -1;
+}
+
+char *
+place_share (const place_t *self, const char *name)
+{
+    const char *home = getenv ("BUSBAR_HOME");
+    char *tries [] = { home ? text_format ("%s/%s", home, name) : NULL,
+                       text_format ("%s/../../%s", self->bin, name),
+                       text_format ("%s/%s", SHARE, name) };
+    char *found = NULL;
+    for (size_t n = 0; n < sizeof tries / sizeof *tries; n++) {
+        if (!found && tries [n] && access (tries [n], R_OK) == 0)
+            found = realpath (tries [n], NULL);
+        free (tries [n]);
+    }
+    return found;
+}
