@@ -1,0 +1,231 @@
+"""A person at the edge: REST in one line each, and live channels over WebSocket."""
+
+import asyncio
+import itertools
+import json
+import queue
+import threading
+
+import httpx
+import websockets
+
+PATIENCE = 15.0
+
+
+class User:
+    """Signed in (`token`) or not (None). Verbs return the decoded body and check the status."""
+
+    def __init__(self, base, token=None, user=None, headers=None):
+        self.base, self.token, self.user = base, token, user or {}
+        self.http = httpx.Client(base_url=base, timeout=60.0, headers=headers, trust_env=False)
+        self._live = None
+
+    @property
+    def id(self):
+        return self.user["id"]
+
+    def request(self, verb, path, body=None, *, expect=None, headers=None, **options):
+        """The whole response. `expect`: a status, several, or None for any."""
+        headers = dict(headers or {})
+        if self.token:
+            headers.setdefault("Authorization", f"Bearer {self.token}")
+        if body is not None:
+            options["json"] = body
+        response = self.http.request(verb, path, headers=headers, **options)
+        wanted = expect if isinstance(expect, (tuple, list, set)) else (expect,)
+        assert expect is None or response.status_code in wanted, \
+            f"{verb} {path}: {response.status_code}, not {expect}: {response.text[:2000]}"
+        return response
+
+    def _body(self, verb, path, body, expect, options):
+        response = self.request(verb, path, body, expect=expect, **options)
+        if not response.content:
+            return None
+        kind = response.headers.get("content-type", "")
+        return response.json() if "json" in kind else response.text
+
+    def get(self, path, expect=200, **options):
+        return self._body("GET", path, None, expect, options)
+
+    def post(self, path, body=None, expect=200, **options):
+        return self._body("POST", path, body, expect, options)
+
+    def put(self, path, body=None, expect=200, **options):
+        return self._body("PUT", path, body, expect, options)
+
+    def patch(self, path, body=None, expect=200, **options):
+        return self._body("PATCH", path, body, expect, options)
+
+    def delete(self, path, body=None, expect=200, **options):
+        return self._body("DELETE", path, body, expect, options)
+
+    @property
+    def live(self):
+        """One WebSocket per user, opened when first asked for."""
+        if self._live is None:
+            self._live = Live(self.base, self.token)
+        return self._live
+
+    def another_live(self):
+        """A connection of its own: another tab."""
+        return Live(self.base, self.token)
+
+    def close(self):
+        if self._live:
+            self._live.close()
+        self.http.close()
+
+
+class LiveError(Exception):
+    """The server answered a frame of ours with an error."""
+
+    def __init__(self, error):
+        super().__init__(json.dumps(error))
+        self.error = error
+        self.code = error.get("code")
+
+
+class Channel:
+    """Frames of one subscription, in order."""
+
+    def __init__(self, live, name):
+        self.live, self.name, self.answer = live, name, {}
+        self.frames = queue.Queue()
+
+    def next(self, timeout=PATIENCE):
+        """The next frame: an event, {"snap": …}, {"snap_end": …}, {"gap": …} or {"unsub": …}."""
+        try:
+            return self.frames.get(timeout=timeout)
+        except queue.Empty:
+            raise AssertionError(f"nothing on {self.name} for {timeout} s") from None
+
+    def until(self, condition, timeout=PATIENCE):
+        """All frames up to the first that satisfies; that one is last."""
+        seen = []
+        while True:
+            seen.append(self.next(timeout))
+            if condition(seen[-1]):
+                return seen
+
+    def nothing_waits(self):
+        return self.frames.empty()
+
+    def unsubscribe(self):
+        self.live.ask("unsubscribe", {"ch": self.name})
+        self.live.channels.pop(self.name, None)
+
+
+class Live:
+    """The protocol of /ws, spoken from a thread."""
+
+    def __init__(self, base, token, origin=None, patience=PATIENCE):
+        self.url = base.replace("http", "ws", 1) + "/ws"
+        self.token, self.origin, self.patience = token, origin, patience
+        self.ids = itertools.count(1)
+        self.waiting, self.channels = {}, {}
+        self.closed = threading.Event()
+        self.close_code = None
+        self.loop = asyncio.new_event_loop()
+        opened = threading.Event()
+        self.thread = threading.Thread(target=self._serve, args=(opened,), daemon=True)
+        self.failure = None
+        self.thread.start()
+        assert opened.wait(patience), f"{self.url} does not open"
+        if self.failure:
+            raise self.failure
+        self.hello = self.ask("connect", {"token": token} if token else {})
+
+    def _serve(self, opened):
+        asyncio.set_event_loop(self.loop)
+        self.loop.run_until_complete(self._speak(opened))
+
+    async def _speak(self, opened):
+        try:
+            self.socket = await websockets.connect(
+                self.url, subprotocols=["busbar.v1.json"], origin=self.origin, max_size=None)
+        except Exception as error:  # handed to the thread that waits
+            self.failure = error
+            opened.set()
+            return
+        opened.set()
+        try:
+            async for text in self.socket:
+                for frame in objects(text):
+                    await self._take(frame)
+        except websockets.ConnectionClosed:
+            pass
+        self.close_code = self.socket.close_code
+        self.closed.set()
+        for waiter in list(self.waiting.values()):
+            waiter.put({"error": {"code": "CLOSED", "close_code": self.close_code}})
+
+    async def _take(self, frame):
+        if frame == {}:
+            await self.socket.send("{}")
+        elif "id" in frame:
+            waiter = self.waiting.pop(frame["id"], None)
+            #  The channel must be known before its first event is looked at.
+            if waiter and "subscribe" in frame:
+                name = frame["subscribe"].get("ch", waiter.channel.name)
+                waiter.channel.name = name
+                self.channels[name] = waiter.channel
+            if waiter:
+                waiter.put(frame)
+        elif frame.get("ch") in self.channels:
+            self.channels[frame["ch"]].frames.put(frame)
+
+    def send(self, frame):
+        asyncio.run_coroutine_threadsafe(self.socket.send(json.dumps(frame)), self.loop) \
+            .result(self.patience)
+
+    def ask(self, word, content, channel=None):
+        """Send {"id":…, word: content}; the answer's content, or LiveError."""
+        number = next(self.ids)
+        waiter = queue.Queue()
+        waiter.channel = channel
+        self.waiting[number] = waiter
+        self.send({"id": number, word: content})
+        try:
+            answer = waiter.get(timeout=self.patience)
+        except queue.Empty:
+            raise AssertionError(f"no answer to {word} {content}") from None
+        if "error" in answer:
+            raise LiveError(answer["error"])
+        return answer.get(word, answer.get("reply"))
+
+    def subscribe(self, name, *, off=None, epoch=None, snapshot=False):
+        """Returns once the subscription is live."""
+        channel = Channel(self, name)
+        content = {"ch": name}
+        if off is not None:
+            content["off"] = off
+        if epoch is not None:
+            content["epoch"] = epoch
+        if snapshot:
+            content["snapshot"] = True
+        channel.answer = self.ask("subscribe", content, channel)
+        return channel
+
+    def call(self, method, params=None, body=None):
+        """{"status":…, "body":…} of the method, or LiveError."""
+        content = {"method": method, "params": params or {}}
+        if body is not None:
+            content["body"] = body
+        return self.ask("call", content)
+
+    def close(self):
+        if not self.closed.is_set():
+            asyncio.run_coroutine_threadsafe(self.socket.close(), self.loop).result(self.patience)
+        self.thread.join(self.patience)
+
+
+def objects(text):
+    """A frame carries one object or several, one behind the other."""
+    text = text if isinstance(text, str) else text.decode()
+    decoder, at = json.JSONDecoder(), 0
+    while at < len(text):
+        if text[at].isspace():
+            at += 1
+            continue
+        value, at = decoder.raw_decode(text, at)
+        yield value

@@ -1,0 +1,72 @@
+"""Fixtures over one real system, started once per run and ended with it."""
+
+import pathlib
+import sys
+import uuid
+
+import pytest
+
+HERE = pathlib.Path(__file__).resolve().parent
+sys.path[:0] = [str(HERE), str(HERE.parents[1] / "proto" / "python")]
+
+from client import User  # noqa: E402
+from stack import Stack  # noqa: E402
+
+PASSWORD = "Correct-horse-7-battery"
+
+
+@pytest.fixture(scope="session")
+def stack():
+    """The running system; tests that kill parts of it leave it whole."""
+    system = Stack()
+    system.wait()
+    yield system
+    assert system.stop() == 0, "busbar up did not end in order"
+
+
+@pytest.fixture(scope="session")
+def sign_up(stack):
+    """Make another user: sign_up("name") → a signed-in User."""
+    made = []
+
+    def make(name="somebody"):
+        email = f"{name}-{uuid.uuid4().hex[:10]}@example.org"
+        user = User(stack.base)
+        body = user.post("/auth/signup", {"email": email, "password": PASSWORD, "name": name},
+                         expect=(200, 201))
+        user.token = body["token"]
+        user.user = {"email": email, **user.get("/auth/me")}
+        user.password = PASSWORD
+        made.append(user)
+        return user
+
+    yield make
+    for user in made:
+        user.close()
+
+
+@pytest.fixture(scope="session")
+def ann(sign_up):
+    return sign_up("ann")
+
+
+@pytest.fixture(scope="session")
+def bob(sign_up):
+    return sign_up("bob")
+
+
+@pytest.fixture(scope="session")
+def anyone(stack):
+    """Nobody: no token."""
+    user = User(stack.base)
+    yield user
+    user.close()
+
+
+@pytest.fixture(scope="session")
+def operator(stack):
+    """A bus client inside: a call without identity is the operator's."""
+    import busbar
+
+    with busbar.Client(str(stack.run)) as client:
+        yield client
