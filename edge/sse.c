@@ -123,15 +123,21 @@ subscribe_all (sse_t *self, text_t query, text_t cursor)
 {
     unsigned index = 0;
     text_t name, value;
+    buf_t id = { 0 };
     bool snapshot = query_get (query, "snapshot").data != NULL;
     for (size_t at = 0; query_each (query, &at, &name, &value);) {
         if (!text_is (name, "ch"))
             continue;
-        subscribe_t want = { .channel = value, .snapshot = snapshot, .index = index };
+        buf_clear (&id);
+        mp_put_int (&id, index);
+        subscribe_t want = {
+            .id = mp_buf (&id), .channel = value, .snapshot = snapshot, .index = index
+        };
         want.has_off = cursor_find (cursor, index, &want.epoch, &want.off);
         client_subscribe (self->client, &want);
         index++;
     }
+    buf_free (&id);
 }
 
 static void
