@@ -96,6 +96,8 @@ static void
 broker_open (void *arg)
 {
     bus_t *self = arg;
+    if (self->refused || self->leaving)
+        return;
     self->silent_ticks = 0;
     self->broker = link_new (self, NULL, self->conf.broker);
     if (self->broker)
@@ -112,9 +114,9 @@ refuse (bus_t *self, const wire_refused_t *why)
         self->life.on_refused (self->life.arg, why);
 }
 
-//  Everything that went through the broker ends with this connection; direct calls go on.
+//  Everything that went through the broker ends; direct calls go on.
 static void
-broker_close (bus_t *self)
+broker_forgot (bus_t *self)
 {
     text_t key;
     void *item;
@@ -122,10 +124,16 @@ broker_close (bus_t *self)
         if (!((instance_t *) item)->endpoint [0])
             calls_abandon (item);
     self->broker_state = BROKER_CLOSED;
-    link_t *link = self->broker;
-    self->broker = NULL;
     self->serving.through_broker.box = NULL;
     serving_drop_all (self, &self->serving.through_broker);
+}
+
+static void
+broker_close (bus_t *self)
+{
+    link_t *link = self->broker;
+    broker_forgot (self);
+    self->broker = NULL;
     link_bury (link);
     calls_rehome (self);
 }
@@ -203,10 +211,17 @@ on_refused (bus_t *self, mp_t message)
     wire_refused_t msg;
     if (!wire_unpack_refused (message, &msg))
         return false;
-    if (!text_is (msg.code, "UNKNOWN"))
+    if (text_is (msg.code, "UNAVAILABLE"))
+        broker_lost (self, false);
+    else if (!text_is (msg.code, "UNKNOWN")) {
+        //  Not to be asked again: whoever took our slot would be thrown out in turn.
+        broker_close (self);
         refuse (self, &msg);
-    else if (bus_clock () - self->greeted_at >= GREET_AGAIN)
+    }
+    else if (bus_clock () - self->greeted_at >= GREET_AGAIN) {
+        broker_forgot (self);
         greet (self);
+    }
     return true;
 }
 
@@ -472,16 +487,17 @@ bus_claim (bus_t *self, text_t key, bool release)
         hash_del (self->serving.own_claims, key);
     else
         hash_put (self->serving.own_claims, key, self);
-    if (self->broker_state < BROKER_WELCOME)
-        return;
     buf_t keys = { 0 };
     mp_put_array (&keys, 1);
     mp_put_text (&keys, key);
     wire_claim_t claim = { .name = text_of (self->conf.name), .slot = text_of (self->conf.slot),
                            .boot = text_of (self->boot), .keys = mp_buf (&keys),
                            .release = release };
-    size_t mark = outbox_open (&self->broker->box);
-    wire_pack_claim (&self->broker->box.frame, &claim);
-    outbox_shut (&self->broker->box, mark);
+    directory_claim (self, &claim);     //  the broker tells the others only
+    if (self->broker_state >= BROKER_WELCOME) {
+        size_t mark = outbox_open (&self->broker->box);
+        wire_pack_claim (&self->broker->box.frame, &claim);
+        outbox_shut (&self->broker->box, mark);
+    }
     buf_free (&keys);
 }

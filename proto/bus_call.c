@@ -215,6 +215,24 @@ call_on_link (link_t *link, uint64_t id)
     return instance_path (instance) == link ? call : NULL;
 }
 
+//  What the broker says of a relayed call whose actor died is what we see ourselves of a direct one.
+static bool
+call_again (bus_t *self, call_t *call, const wire_reply_t *reply)
+{
+    if (!call->idempotent || call->slot || call->wanted > 0 || ++call->attempts >= BUS_ATTEMPTS
+        || !text_is (mp_text (mp_get (reply->meta, "outcome")), "unknown"))
+        return false;
+    //  News of its death follow; until then nothing more goes there.
+    call->instance->suspect_until = bus_clock () + BUS_SUSPECT;
+    call->exposed = true;
+    self->stats.resent++;
+    call_detach (self, call);
+    call->instance = NULL;
+    call_wait (self, call, &self->calls.limbo);
+    calls_rehome (self);
+    return true;
+}
+
 void
 call_replied (link_t *link, mp_t message)
 {
@@ -227,6 +245,9 @@ call_replied (link_t *link, mp_t message)
     //  Answers to calls that timed out or were cancelled meet nobody.
     call_t *call = call_on_link (link, msg.id);
     if (!call || call->streaming)
+        return;
+    //  Behind the broker an actor died with this call.
+    if (!link->instance && msg.status == 503 && call_again (self, call, &msg))
         return;
     self->stats.replies++;
     call->instance->load = msg.load;

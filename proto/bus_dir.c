@@ -6,7 +6,6 @@
 #include "proto/bus_int.h"
 
 #define MISSING_GRACE 3000           //  ms that actors have to come back to a new broker
-#define SUSPECT_TIME 500             //  ms until a listed instance is tried again
 
 static void *
 grown (void *array, size_t count, size_t *room, size_t item)
@@ -281,7 +280,7 @@ instance_broken (instance_t *instance)
     if (instance->link)
         link_bury (instance->link);
     instance->link = NULL;
-    instance->suspect_until = bus_clock () + SUSPECT_TIME;
+    instance->suspect_until = bus_clock () + BUS_SUSPECT;
     calls_rehome (instance->bus);
 }
 

@@ -19,6 +19,7 @@
 #define BUS_CREDIT_EARLY 64          //  calls sent to an actor before its WELCOME
 #define BUS_WAITING_MAX 10000
 #define BUS_ATTEMPTS 3               //  instances a call may die with
+#define BUS_SUSPECT 500              //  ms until a listed instance that broke is tried again
 #define BUS_HEARTBEAT 500            //  ms, until WELCOME says
 #define BUS_EVENT_CREDIT 64          //  door: credit goes back in such portions
 #define WHEEL_SLOTS 256

@@ -47,7 +47,7 @@ instance_link (bus_t *self, instance_t *instance)
     if (!instance->link) {
         instance->link = link_new (self, instance, instance->endpoint);
         if (!instance->link) {
-            instance->suspect_until = bus_clock () + 1000;
+            instance->suspect_until = bus_clock () + BUS_SUSPECT;
             return NULL;
         }
         wire_hello_t hello = { .version = WIRE_VERSION, .role = TEXT ("caller"),

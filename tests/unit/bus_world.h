@@ -44,6 +44,7 @@ typedef struct {
     size_t events, subscribed, again;
     uint64_t last_off;
     pid_t children [2];
+    char refused [300];
 } world_t;
 
 static inline int64_t
@@ -161,8 +162,9 @@ actor_open (test_actor_t *self, loop_t *loop, void *zmq, const char *dir, const 
         mp_pair_str (&routes, "method", s_methods [i]);
     }
     mp_put_array (&channels, 1);
-    mp_put_map (&channels, 1);
+    mp_put_map (&channels, 2);
     mp_pair_str (&channels, "name", "echoes");
+    mp_pair_str (&channels, "kind", "log");
     bus_service (self->bus, &(bus_service_t) {
         .serve = actor_serve, .cancelled = actor_cancelled, .received = actor_received,
         .granted = actor_granted, .arg = self, .routes = mp_buf (&routes),
