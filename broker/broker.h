@@ -1,8 +1,8 @@
 //  broker.h -- what the files of the broker share: gates, peers, frames that wait to go out.
 //
 //  A gate is a ROUTER: one inside (ipc) and, when wanted, one at the door (TCP, CURVE). A peer is
-//  somebody who said HELLO at a gate. What a turn produces for a peer leaves as one frame at the end
-//  of the turn.
+//  somebody who said HELLO at a gate. What a turn produces for a peer leaves as one frame when the
+//  turn ends.
 
 #ifndef BROKER_H
 #define BROKER_H
@@ -14,7 +14,7 @@
 #include "topics.h"
 
 #define BROKER_SILENCE 4         //  silent heartbeats that mean death
-#define PEER_FRAMES_MAX 10000    //  frames that may wait inside ZeroMQ for one peer
+#define PEER_FRAMES_MAX 1000     //  frames (each up to 64 KiB of messages) that ZeroMQ keeps for a peer
 
 typedef struct broker broker_t;
 typedef struct gate gate_t;

@@ -234,8 +234,8 @@ door_new (broker_t *broker)
     self->keys_seen = keys_look (broker->conf.keys_dir);
     keys_read (self);
     self->zap = zmq_socket (broker->zmq, ZMQ_REP);
-    //  libzmq admits everybody when nobody answers there; such a guest has no key name and is refused
-    //  at HELLO, but it should never come so far.
+    //  libzmq admits everybody when nobody answers there; such a guest has no key name and is
+    //  refused at HELLO, but it should never come so far.
     if (zmq_bind (self->zap, ZAP_ENDPOINT) != 0)
         log_error ("cannot bind", "endpoint", ZAP_ENDPOINT, "why", zmq_strerror (zmq_errno ()));
     self->zap_zio = zio_new (broker->loop, self->zap, zap_serve, self);

@@ -1,7 +1,7 @@
 //  door.h -- programs from elsewhere: who they are, what they may, what reaches them.
 //
-//  A guest is a peer at the door. Its key (CURVE) says what its holder may be: a client that shows a
-//  token, one named actor with its path prefixes, or an edge that we trust. Identities are made
+//  A guest is a peer at the door. Its key (CURVE) says what its holder may be: a client that shows
+//  a token, one named actor with its path prefixes, or an edge that we trust. Identities are made
 //  here; what a guest says about itself is ignored.
 
 #ifndef DOOR_H
@@ -42,7 +42,7 @@ struct guest {
     char *user, *jti;            //  views for revocation; NULL: anonymous
     char *role_name;             //  "admin", …
     int64_t issued, expires;     //  Unix seconds; 0: unknown, never
-    buf_t hello, claims;         //  HELLO that waits for its token to be checked, and what that says
+    buf_t hello, claims;         //  HELLO that waits for its token to be checked; what that says
     uint64_t checking;           //  identity.check in flight
     uint64_t asking;             //  identity.grants in flight
     buf_t audiences;             //  array of what it may listen to beyond its own

@@ -1,5 +1,5 @@
-//  events.c -- subscriptions and the fan-out of events. Inside it is plain: who listens gets it, who
-//  does not read loses it and asks the owner. What the door adds is in replay.c.
+//  events.c -- subscriptions and the fan-out of events. Inside it is plain: who listens gets it,
+//  who does not read loses it and asks the owner. What the door adds is in replay.c.
 
 #include <stdlib.h>
 

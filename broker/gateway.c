@@ -1,5 +1,5 @@
-//  gateway.c -- calls of guests: what the edge checks for HTTP is checked here for the door, then our
-//  bus client makes the call.
+//  gateway.c -- calls of guests: what the edge checks for HTTP is checked here for the door, then
+//  our bus client makes the call.
 
 #include <stdlib.h>
 
@@ -80,7 +80,8 @@ on_credit (void *arg, uint64_t count)
 {
     asked_t *self = arg;
     self->credit += count;
-    wire_pack_credit (peer_out (self->peer, 0), &(wire_credit_t) { .id = self->id, .count = count });
+    wire_credit_t msg = { .id = self->id, .count = count };
+    wire_pack_credit (peer_out (self->peer, 0), &msg);
 }
 
 //  ---- may it?
@@ -218,8 +219,9 @@ call_forward (peer_t *peer, const wire_call_t *call, mp_t route)
     asked_t *asked = xcalloc (1, sizeof *asked);
     asked->peer = peer;
     asked->id = call->id;
+    uint64_t ttl = call->ttl < TTL_MAX ? call->ttl : TTL_MAX;
     bus_call_t on = { .method = call->method, .trace = call->trace, .params = call->params,
-                      .body = call->body, .ttl = (int64_t) (call->ttl < TTL_MAX ? call->ttl : TTL_MAX),
+                      .body = call->body, .ttl = (int64_t) ttl,
                       .on_reply = on_reply, .on_chunk = on_chunk, .on_credit = on_credit,
                       .arg = asked };
     if (trusted) {

@@ -8,10 +8,12 @@
 #include "proto/opt.h"
 
 static opt_t s_options [] = {
-    { "run-dir",   OPT_STR, "var/run",  0, "BUSBAR_RUN", "directory of the local sockets (0700)", NULL },
-    { "door",      OPT_STR, NULL, 0, "BUSBAR_DOOR_LISTEN",
+    { "run-dir", OPT_STR, "var/run", 0, "BUSBAR_RUN",
+      "directory of the local sockets (0700)", NULL },
+    { "door", OPT_STR, NULL, 0, "BUSBAR_DOOR_LISTEN",
       "TCP endpoint for programs from elsewhere, tcp://127.0.0.1:7700; empty: none", NULL },
-    { "keys-dir",  OPT_STR, "var/keys", 0, "BUSBAR_KEYS", "key files of who may come to the door", NULL },
+    { "keys-dir", OPT_STR, "var/keys", 0, "BUSBAR_KEYS",
+      "key files of who may come to the door", NULL },
     { "jwt-secret", OPT_STR, NULL, OPT_SECRET, "JWT_SECRET|JWT_SECRET_KEY|SECRET_KEY",
       "secret that signs tokens (door)", NULL },
     { "heartbeat", OPT_INT, "500", 0, "BUSBAR_HEARTBEAT", "ms; four silent ones mean death", NULL },

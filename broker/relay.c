@@ -5,7 +5,7 @@
 
 #include "broker.h"
 
-#define GRACE_MS 1000            //  the caller watches the deadline itself; we only clean up after it
+#define GRACE_MS 1000            //  the caller watches the deadline itself; we clean up after it
 
 //  A call on its way.
 typedef struct {

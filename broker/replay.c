@@ -1,8 +1,8 @@
 //  replay.c -- events for guests: authorised by audience, under credit, without holes.
 //
-//  A listener has a position (epoch, off): what its guest was sent last. An event that follows it is
-//  sent on. Anything else (no credit, a hole, another epoch) only makes the listener `behind`: we keep
-//  the position, and ask the owner's log for what comes after it, at the guest's pace.
+//  A listener has a position (epoch, off): what its guest was sent last. An event that follows it
+//  is sent on. Anything else (no credit, a hole, another epoch) only makes the listener `behind`:
+//  we keep the position, and ask the owner's log for what comes after it, at the guest's pace.
 
 #include <stdio.h>
 #include <stdlib.h>

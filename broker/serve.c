@@ -277,6 +277,6 @@ serve_frame (gate_t *gate, text_t id, text_t frame, const char *user, const char
     }
     if (number < 0) {
         broker->stats.malformed++;
-        log_warn ("malformed frame", "role", peer ? peer->role : "", "slot", peer ? peer->slot : "");
+        log_warn ("malformed frame", "gate", gate->endpoint, "slot", peer ? peer->slot : NULL);
     }
 }

@@ -1,5 +1,5 @@
-//  trust.c -- what identity says about sessions: pushed on `sys/identity`, asked when in doubt. When
-//  nothing was heard from it for 30 s, nobody who showed a token is served.
+//  trust.c -- what identity says about sessions: pushed on `sys/identity`, asked when in doubt.
+//  When nothing was heard from it for 30 s, nobody who showed a token is served.
 
 #include <stdio.h>
 #include <stdlib.h>

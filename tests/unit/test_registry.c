@@ -97,10 +97,10 @@ test_conflicts_name_both_rows (void **state)
 
     assert_null (announce (registry, "other", "other.1", "b", "clusters.start", "GET", "/y", &why));
     assert_non_null (strstr (why.text, "method conflict"));
-    assert_null (announce (registry, "other", "clusters.1", "b2", "other.start", "GET", "/y", &why));
+    assert_null (announce (registry, "other", "clusters.1", "b", "other.start", "GET", "/y", &why));
     assert_non_null (strstr (why.text, "slot conflict"));
     //  A literal beside a parameter is no conflict, another verb neither.
-    assert_non_null (announce (registry, "other", "other.1", "b2", "other.a", "POST", "/x/y", &why));
+    assert_non_null (announce (registry, "other", "other.1", "b", "other.a", "POST", "/x/y", &why));
     assert_non_null (announce (registry, "third", "third.1", "b3", "third.a", "GET", "/x/:id",
                                &why));
     assert_int_equal (registry_size (registry), 3);
@@ -199,8 +199,9 @@ delta_print (registry_t *registry, bool door, char *out, size_t size)
     assert_true (wire_unpack_directory (raw, &msg));
     out [0] = 0;
     for (mp_iter_t it = mp_iter (msg.entries); mp_next (&it);) {
-        text_t slot = mp_text (mp_get (it.value, "slot")), boot = mp_text (mp_get (it.value, "boot")),
-               what = mp_text (mp_get (it.value, "state"));
+        text_t slot = mp_text (mp_get (it.value, "slot"));
+        text_t boot = mp_text (mp_get (it.value, "boot"));
+        text_t what = mp_text (mp_get (it.value, "state"));
         size_t at = strlen (out);
         snprintf (out + at, size - at, "%.*s %.*s %.*s;", (int) slot.size, slot.data,
                   (int) boot.size, boot.data, (int) what.size, what.data);
