@@ -122,7 +122,8 @@ synced (void *arg, const bus_reply_t *reply)
     self->sync_call = 0;
     if (reply->status != 200)
         return;
-    mp_t body = reply->body;
+    static buf_t s_room;
+    mp_t body = json_plain (reply->body, &s_room);
     text_t epoch = mp_text (mp_get (body, "epoch"));
     uint64_t off = mp_uint (mp_get (body, "off"));
     bool same = text_is (epoch, self->epoch);
@@ -179,14 +180,17 @@ auth_event (auth_t *self, const wire_event_t *event)
     if (same && event->off <= self->off)
         return;
     //  What this event says holds whatever is missing before it.
+    static buf_t s_room;
+    mp_t data = json_plain (event->data, &s_room);
     if (text_is (event->type, "revoked.session"))
-        revoke_jti (self, mp_text (mp_get (event->data, "jti")));
-    else if (text_is (event->type, "revoked.user"))
-        revoke_user (self, mp_text (mp_get (event->data, "user")),
-                     mp_int (mp_get (event->data, "before")));
+        revoke_jti (self, mp_text (mp_get (data, "jti")));
+    else if (text_is (event->type, "revoked.user")) {
+        for (mp_iter_t it = mp_iter (mp_get (data, "jtis")); mp_next (&it);)
+            revoke_jti (self, mp_text (it.value));
+        revoke_user (self, mp_text (mp_get (data, "user")), mp_int (mp_get (data, "before")));
+    }
     else if (text_is (event->type, "grants"))
-        live_grants (self->edge->live, mp_text (mp_get (event->data, "user")),
-                     mp_get (event->data, "audiences"));
+        live_grants (self->edge->live, mp_text (mp_get (data, "user")), mp_get (data, "audiences"));
     sessions_review (self);
     if (same && event->off == self->off + 1) {
         self->off = event->off;

@@ -147,6 +147,8 @@ meta_write (request_t *req, buf_t *meta)
     count += meta_header (meta, "if_none_match", req->if_none_match);
     count += meta_header (meta, "idempotency_key", req->idempotency_key);
     count += meta_header (meta, "prefer", req->prefer);
+    if (!req->session)
+        count += meta_header (meta, "credential", req->credential);
     count += meta_header (meta, "accept", req->accept);
     count += meta_header (meta, "content_type", req->content_type);
     count += meta_header (meta, "range", req->range);

@@ -173,6 +173,7 @@ struct request {
     char origin [256];           //  Origin, or empty
     char if_none_match [256], if_match [256];
     char idempotency_key [256], prefer [128], content_type [256], agent [256], host [256], accept [256];
+    char credential [520];       //  that came to a route which needs none and proved nobody (a refresh token)
     char boundary [80];          //  of multipart
     char range [64];
     bool gzip;                   //  client takes gzip

@@ -177,8 +177,6 @@ read_common (request_t *req)
     conn_header_named (conn, "idempotency-key:", req->idempotency_key, sizeof req->idempotency_key);
     req->gzip = conn_header (conn, WSI_TOKEN_HTTP_ACCEPT_ENCODING, text, sizeof text)
         && accepts_gzip (text);
-    req->http10 = conn_header (conn, WSI_TOKEN_HTTP, text, sizeof text)
-        && strcmp (text, "HTTP/1.1") != 0;
     bool connection = conn_header (conn, WSI_TOKEN_CONNECTION, text, sizeof text);
     req->close = (connection && strcasestr (text, "close"))
         || (req->http10 && !(connection && strcasestr (text, "keep-alive")));
@@ -222,7 +220,13 @@ read_line (request_t *req, const char *path, size_t size)
     int method = lws_http_get_uri_and_method (req->conn->wsi, &uri, &uri_size);
     if (method < 0 || method > LWSHUMETH_COLON_PATH || verbs [method] == VERB_COUNT)
         return false;
+    //  A decoded line break in the address ends the line for libwebsockets: then there is no version behind it.
+    char version [16];
+    if (!conn_header (req->conn, WSI_TOKEN_HTTP, version, sizeof version)
+        || (strcmp (version, "HTTP/1.1") != 0 && strcmp (version, "HTTP/1.0") != 0))
+        return false;
     req->verb = verbs [method];
+    req->http10 = strcmp (version, "HTTP/1.0") == 0;
     req->head = req->verb == VERB_HEAD;
     buf_put (&req->path, path, size);
     return path_valid (buf_text (&req->path)) && conn_query_read (req->conn, &req->query);
@@ -470,6 +474,8 @@ request_auth (request_t *req, route_auth_t auth, bool anon_key)
         request_authed (req, NULL, &fault);
         return;
     }
+    if (auth == AUTH_OPTIONAL && credential.size < sizeof req->credential)
+        memcpy (req->credential, credential.data, credential.size);
     req->state = STATE_AUTH;
     //  The answer may come before auth_check returns, and the request may be gone by then.
     conn_t *conn = req->conn;
