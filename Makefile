@@ -119,6 +119,12 @@ KERNEL_TESTS := $(patsubst %,$(BUILD)/unit/test_%,jupyter sandbox output)
 $(KERNEL_TESTS): $(call obj,$(KERNEL_PARTS))
 $(KERNEL_TESTS): UNIT_LIBS = $(LIBS_kernels)
 
+#  The actor that tests/api/test_kit.py drives.
+$(BUILD)/test/kit_actor: $(call obj,$(wildcard tests/api/kit_actor/*.c)) $(LIBS)
+	@mkdir -p $(@D)
+	@echo '  ld $@'
+	$(QUIET)$(CC) $(SANITIZE) $(LDFLAGS) $^ -o $@ $(KIT_LIBS)
+
 #  This one runs the real broker.
 $(BUILD)/unit/test_bus_broker: | $(BUILD)/bin/busbar-broker
 
@@ -138,12 +144,13 @@ run: deps
 
 #  The last line says how many passed and failed. TESTS="-k notebooks" picks some.
 test: deps
-	@$(MAKE) --no-print-directory all $(UNITS)
+	@$(MAKE) --no-print-directory all $(UNITS) $(BUILD)/test/kit_actor
 	@UNITS="$(UNITS)" tests/run.sh $(BUILD) $(TESTS)
 
 #  The same programs once more, watched: every process of the system under test is instrumented.
 test-san:
-	@$(MAKE) --no-print-directory BUILD=$(BUILD)/san SAN=address,undefined all
+	@$(MAKE) --no-print-directory BUILD=$(BUILD)/san SAN=address,undefined all \
+	    $(BUILD)/san/test/kit_actor
 	@BUSBAR_TEST_PATIENCE=180 UBSAN_OPTIONS=print_stacktrace=1 \
 	    tests/run.sh $(BUILD)/san $(TESTS)
 
