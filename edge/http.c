@@ -388,7 +388,8 @@ request_admit (request_t *req)
     route_limit_t limit = req->route ? req->route->limit : LIMIT_NORMAL;
     if (limit == LIMIT_SIGN_IN || limit == LIMIT_MAIL)
         who = req->conn->ip;
-    if (!limiter_take (edge->limiter, limit, who, &fault)
+    bool counted = req->route || req->local->auth || req->local->optional;
+    if ((counted && !limiter_take (edge->limiter, limit, who, &fault))
         || (req->route && !auth_allows (edge->auth, req->session, req->route, &fault))) {
         reply_fault (req, &fault);
         return;

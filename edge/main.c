@@ -19,6 +19,7 @@
 
 #define PROTOCOLS_MAX 12
 #define SERVE_BUF (64 * 1024 + LWS_PRE)
+#define HEADERS_MAX 4096                 //  connections whose header is under way, 12 KiB each; others wait
 
 static opt_t s_options [] = {
     { "run-dir", OPT_STR, "var/run", 0, "BUSBAR_RUN", "directory of the local sockets", NULL },
@@ -169,7 +170,7 @@ context_open (edge_t *edge)
     struct lws_context_creation_info info = {
         .port = CONTEXT_PORT_NO_LISTEN_SERVER, .protocols = s_protocols, .user = edge,
         .options = LWS_SERVER_OPTION_VALIDATE_UTF8 | LWS_SERVER_OPTION_EXPLICIT_VHOSTS,
-        .pt_serv_buf_size = SERVE_BUF, .max_http_header_data = 16384, .max_http_header_pool = 1024,
+        .pt_serv_buf_size = SERVE_BUF, .max_http_header_data = 12288, .max_http_header_pool = HEADERS_MAX,
         .timeout_secs = 20, .timeout_secs_ah_idle = 10,
         .keepalive_timeout = (int) opt_int (s_options, "keep-alive"),
         .retry_and_idle_policy = &retry, .alpn = "http/1.1", .vhost_name = "edge",

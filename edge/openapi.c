@@ -160,7 +160,8 @@ put_operation (const route_t *route, size_t position, buf_t *json)
                          dot ? (size_t) (dot - route->method.data) : route->method.size };
     }
     text_t path = mp_text (mp_get (route->map, "path"));
-    bool alias = !text_eq (path, route->path);
+    bool alias = !text_eq (path, route->path)
+        || !text_eq (mp_text (mp_get (route->map, "verb")), route->verb);
     buf_putf (json, "\"%s\":{\"operationId\":\"%.*s", lower [verb], (int) route->method.size,
               route->method.data);
     if (alias)

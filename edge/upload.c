@@ -170,6 +170,16 @@ upload_call (request_t *req)
     request_called (req);
 }
 
+//  Calling may end the request at once.
+static void
+upload_go_on (request_t *req)
+{
+    conn_t *conn = req->conn;
+    upload_call (req);
+    if (conn->request == req && !req->answered)
+        upload_pump (req);
+}
+
 int
 upload_data (request_t *req, text_t data)
 {
@@ -182,38 +192,32 @@ upload_data (request_t *req, text_t data)
         request_refuse (req, E_INVALID, "multipart body is malformed");
         return 0;
     }
-    conn_t *conn = req->conn;
-    upload_call (req);
-    if (conn->request == req && !req->answered)
-        upload_pump (req);
+    upload_go_on (req);
     return 0;
-}
-
-void
-upload_start (request_t *req)
-{
-    conn_t *conn = req->conn;
-    req->upload->admitted = true;
-    upload_call (req);
-    if (conn->request == req && !req->answered)
-        upload_pump (req);
 }
 
 void
 upload_end (request_t *req)
 {
     upload_t *self = req->upload;
-    conn_t *conn = req->conn;
     if (req->answered)
         return;
-    if (self->parser && (!multipart_whole (self->parser) || self->second_file)) {
+    if (self->parser && (!multipart_whole (self->parser) || self->second_file))
         request_refuse (req, E_INVALID, self->second_file ? "one file per request, please"
                         : "multipart body ends before its closing boundary");
-        return;
-    }
-    upload_call (req);
-    if (conn->request == req && !req->answered)
-        upload_pump (req);
+    else
+        upload_go_on (req);
+}
+
+void
+upload_start (request_t *req)
+{
+    req->upload->admitted = true;
+    //  An empty body is over before it began.
+    if (req->body_size == 0)
+        upload_end (req);
+    else
+        upload_go_on (req);
 }
 
 //  Pairs for CALL.meta; returns how many.
