@@ -176,11 +176,10 @@ calls_failed (bus_t *self)
 
 //  ---------------------------------------------------------------- what may go wrong
 
-static void
+void
 cancel_pack (const call_t *call)
 {
-    instance_t *instance = call->instance;
-    link_t *link = instance_path (instance);
+    link_t *link = instance_path (call->instance);
     if (!link || link->dead)
         return;
     wire_cancel_t cancel = { .id = call->id };
@@ -279,11 +278,14 @@ call_chunk (link_t *link, const wire_chunk_t *chunk)
         return true;
     bus_chunk_fn *fn = call->on_chunk;
     void *arg = call->arg;
-    if (chunk->last)
+    //  A stream that broke is over, also when its sender forgot to say last.
+    wire_chunk_t told = *chunk;
+    told.last = chunk->last || chunk->error.size > 0;
+    if (told.last)
         call_release (link->bus, call);
     else if (call->granted > 0)
         call->granted--;
-    fn (arg, chunk);
+    fn (arg, &told);
     return true;
 }
 

@@ -278,6 +278,7 @@ void call_wait (bus_t *self, call_t *call, call_list_t *list);
 void call_detach (bus_t *self, call_t *call);        //  out of its list; credit and load come back
 void call_fail (bus_t *self, call_t *call, error_code_t error, const char *text);
 void call_expired (bus_t *self, call_t *call);
+void cancel_pack (const call_t *call);
 void credit_pack (link_t *link, uint64_t id, uint64_t count);
 void wheel_init (bus_t *self);
 void wheel_put (bus_t *self, call_t *call);

@@ -276,6 +276,9 @@ calls_abandon (instance_t *instance)
             call_fail (self, call, E_UNAVAILABLE, "the instance that had this call went away");
         else {
             self->stats.resent += sent;
+            //  The broker chose for itself: it may still have this id with another instance.
+            if (!instance->endpoint [0])
+                cancel_pack (call);
             call_detach (self, call);
             call->instance = NULL;
             call_wait (self, call, &self->calls.limbo);

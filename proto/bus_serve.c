@@ -374,6 +374,7 @@ bus_send_chunk (bus_t *bus, bus_peer_t *peer, uint64_t id, text_t data, bool las
     if (!served)
         return false;
     assert (served->answered && data.size <= WIRE_CHUNK_MAX);
+    last = last || (error && *error);
     //  The end of a stream without data costs no credit.
     bool free_of_charge = last && data.size == 0;
     assert (served->granted > 0 || free_of_charge);

@@ -134,6 +134,18 @@ test_every_truncation_is_safe (void **state)
     buf_free (&frame);
 }
 
+//  Part of the contract: clients in other languages choose by it.
+static void
+test_the_rendezvous_hash_never_changes (void **state)
+{
+    (void) state;
+    assert_true (text_hash ((text_t) { 0 }) == 0xefd01f60ba992926u);
+    assert_true (text_hash (TEXT ("a")) == 0x82a2a958a9bece5bu);
+    assert_true (text_hash (TEXT ("clusters.1\0user:42")) == 0x11dcb9275b9ae987u);
+    assert_true (text_hash (TEXT ("clusters.2\0user:42")) == 0xc0af61d237c38949u);
+    assert_true (text_hash (TEXT ("clusters.1\0user:7")) == 0xef05db55d4f78913u);
+}
+
 int
 main (void)
 {
@@ -144,6 +156,7 @@ main (void)
         cmocka_unit_test (test_wrong_types_are_refused),
         cmocka_unit_test (test_malformed_frames_end_there),
         cmocka_unit_test (test_every_truncation_is_safe),
+        cmocka_unit_test (test_the_rendezvous_hash_never_changes),
     };
     return cmocka_run_group_tests (tests, NULL, NULL);
 }
