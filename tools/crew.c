@@ -165,7 +165,7 @@ s_basics (list_t *list, const place_t *place)
 //  Our own options under the first of their environment names, so that .env counts as well; not
 //  what is secret, and not what concerns only the supervisor.
 static void
-s_settings (list_t *list, const opt_t *options)
+s_settings (list_t *list, const opt_t *options, const char *host, int port)
 {
     for (const opt_t *opt = options; opt->name; opt++) {
         bool own = s_listed (
@@ -174,6 +174,10 @@ s_settings (list_t *list, const opt_t *options)
             continue;
         s_add (list, text_format ("%.*s=%s", (int) strcspn (opt->env, "|"), opt->env, opt->value));
     }
+    //  Where people reach us, unless the operator knows better.
+    if (!opt_str (options, "external-url"))
+        s_add (list, text_format ("EXTERNAL_URL=http%s://%s:%d",
+                                  opt_str (options, "tls-cert") ? "s" : "", host, port));
 }
 
 char **
@@ -267,9 +271,10 @@ s_start_broker (const crew_t *self)
     s_add (&argv, text_format ("--keys-dir=%s", self->place->keys));
     if (opt_str (self->options, "door"))
         s_add (&argv, text_format ("--door=%s", opt_str (self->options, "door")));
+    s_add (&argv, text_format ("--log-level=%s", opt_str (self->options, "log-level")));
     s_put_set (&argv, self->options, "broker");
     s_basics (&envp, self->place);
-    s_settings (&envp, self->options);
+    s_settings (&envp, self->options, self->host, self->port);
     s_tell (self, "broker", &secrets);
     s_run (self, &(process_spec_t) { .name = "broker", .stage = STAGE_BROKER }, &argv, &envp,
            &secrets);
@@ -287,17 +292,15 @@ s_start_actor (const crew_t *self, const char *name, int instance)
     s_add (&argv, text_format ("--var-dir=%s", self->place->var));
     s_add (&argv, text_format ("--slot=%s", slot));
     s_add (&argv, xstrdup ("--secrets-fd=3"));
+    s_add (&argv, text_format ("--log-level=%s", opt_str (self->options, "log-level")));
     s_put_set (&argv, self->options, name);
     s_basics (&envp, self->place);
-    s_settings (&envp, self->options);
+    s_settings (&envp, self->options, self->host, self->port);
     s_add (&envp, text_format ("BUSBAR_DATABASE=%s user=busbar_%s", self->pg->plain, name));
     bool good = s_tell_actor (self, name, &secrets);
     //  The kernels each get a uid of their own; only root can give it to them.
     process_spec_t spec = { .name = name, .slot = slot, .stage = STAGE_ACTOR,
                             .privileged = strcmp (name, "kernels") == 0 };
-    if (spec.privileged && self->place->drop)
-        s_add (&envp, text_format ("BUSBAR_USER=%d:%d", (int) self->place->uid,
-                                   (int) self->place->gid));
     s_run (self, &spec, &argv, &envp, &secrets);
     return good;
 }
@@ -337,9 +340,10 @@ s_start_edge (const crew_t *self, int instance)
     free (page);
     int admin = s_admin_port (self, instance);
     s_add (&argv, text_format ("--admin-port=%d", admin));
+    s_add (&argv, text_format ("--log-level=%s", opt_str (self->options, "log-level")));
     s_put_set (&argv, self->options, "edge");
     s_basics (&envp, self->place);
-    s_settings (&envp, self->options);
+    s_settings (&envp, self->options, self->host, self->port);
     //  Handed to every browser, so no secret; and where the edge looks for it.
     if (opt_str (self->options, "anon-key"))
         s_add (&envp, text_format ("ANON_KEY=%s", opt_str (self->options, "anon-key")));

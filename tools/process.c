@@ -182,10 +182,14 @@ s_set_descriptors (const process_t *self, int secrets, int out)
 static void
 s_become_user (const process_t *self, const place_t *place)
 {
-    if (!place->drop || self->spec.privileged)
+    if (!place->drop)
         return;
-    if (setgroups (0, NULL) != 0 || setresgid (place->gid, place->gid, place->gid) != 0
-        || setresuid (place->uid, place->uid, place->uid) != 0)
+    if (setgroups (0, NULL) != 0 || setresgid (place->gid, place->gid, place->gid) != 0)
+        s_quit ("cannot take the group of", place->user);
+    //  What stays root shares the group, so that its sockets take connections from the others.
+    if (self->spec.privileged)
+        umask (0007);
+    else if (setresuid (place->uid, place->uid, place->uid) != 0)
         s_quit ("cannot become user", place->user);
 }
 

@@ -107,7 +107,8 @@ s_start_demo (up_t *self)
     char *argv [] = { "/usr/bin/python3", script, base, NULL };
     char **envp = crew_python_environment (&self->place);
     super_run (self->super, &(process_spec_t) { .name = "demo", .stage = STAGE_JOB, .argv = argv,
-               .envp = envp, .done = s_demo_done, .arg = self });
+               .envp = envp, .privileged = true, .talks = true,
+               .done = s_demo_done, .arg = self });
     crew_free_names (&envp);
     free (base), free (script);
 }
