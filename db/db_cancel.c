@@ -3,6 +3,7 @@
 #include <assert.h>
 #include <pthread.h>
 #include <signal.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <sys/eventfd.h>
 #include <unistd.h>
@@ -13,7 +14,9 @@
 
 struct db_cancel {
     pthread_t thread;
-    PGcancel *cancel;
+    PGcancel *cancel;        //  or, to end a session:
+    char *keeper, *role;
+    int pid;
     int fd;                  //  written by the thread as its last act
     watch_t *watch;
     loop_fn *done;
@@ -21,11 +24,32 @@ struct db_cancel {
     char error [256];
 };
 
+static void
+s_terminate (db_cancel_t *self)
+{
+    const char *keys [] = { "dbname", "connect_timeout", NULL };
+    const char *values [] = { self->keeper, "5", NULL };
+    PGconn *pg = PQconnectdbParams (keys, values, 1);
+    char pid [16];
+    snprintf (pid, sizeof pid, "%d", self->pid);
+    const char *params [] = { self->role, pid };
+    PGresult *result = PQstatus (pg) != CONNECTION_OK
+                           ? NULL
+                           : PQexecParams (pg, "SELECT base.guest_terminate ($1, $2::int)", 2,
+                                           NULL, params, NULL, NULL, 0);
+    if (PQresultStatus (result) != PGRES_TUPLES_OK)
+        snprintf (self->error, sizeof self->error, "%s", PQerrorMessage (pg));
+    PQclear (result);
+    PQfinish (pg);
+}
+
 static void *
 s_run (void *arg)
 {
     db_cancel_t *self = arg;
-    if (PQcancel (self->cancel, self->error, sizeof self->error))
+    if (self->keeper)
+        s_terminate (self);
+    else if (PQcancel (self->cancel, self->error, sizeof self->error))
         self->error [0] = 0;
     uint64_t one = 1;
     ssize_t rc = write (self->fd, &one, sizeof one);
@@ -40,17 +64,15 @@ s_ready (void *arg, uint32_t events)
     db_cancel_t *self = arg;
     watch_end (&self->watch);
     if (self->error [0])
-        log_warn ("a statement could not be cancelled", "why", self->error);
+        log_warn ("a statement could not be stopped", "why", self->error);
     self->done (self->arg);
 }
 
-db_cancel_t *
-db_cancel_start (loop_t *loop, PGconn *pg, loop_fn *done, void *arg)
+static void
+s_start (db_cancel_t *self, loop_t *loop, loop_fn *done, void *arg)
 {
-    db_cancel_t *self = xcalloc (1, sizeof *self);
     self->done = done;
     self->arg = arg;
-    self->cancel = PQgetCancel (pg);
     self->fd = eventfd (0, EFD_CLOEXEC);
     assert (self->fd >= 0);
     self->watch = loop_watch (loop, self->fd, EPOLLIN, s_ready, self);
@@ -61,6 +83,26 @@ db_cancel_start (loop_t *loop, PGconn *pg, loop_fn *done, void *arg)
     int rc = pthread_create (&self->thread, NULL, s_run, self);
     pthread_sigmask (SIG_SETMASK, &before, NULL);
     assert (rc == 0);
+}
+
+db_cancel_t *
+db_cancel_start (loop_t *loop, PGconn *pg, loop_fn *done, void *arg)
+{
+    db_cancel_t *self = xcalloc (1, sizeof *self);
+    self->cancel = PQgetCancel (pg);
+    s_start (self, loop, done, arg);
+    return self;
+}
+
+db_cancel_t *
+db_terminate_start (loop_t *loop, const char *keeper, const char *role, int pid, loop_fn *done,
+                    void *arg)
+{
+    db_cancel_t *self = xcalloc (1, sizeof *self);
+    self->keeper = xstrdup (keeper);
+    self->role = xstrdup (role);
+    self->pid = pid;
+    s_start (self, loop, done, arg);
     return self;
 }
 
@@ -75,5 +117,9 @@ db_cancel_destroy (db_cancel_t **self_p)
     watch_end (&self->watch);
     close (self->fd);
     PQfreeCancel (self->cancel);
+    if (self->keeper)
+        explicit_bzero (self->keeper, strlen (self->keeper));
+    free (self->keeper);
+    free (self->role);
     free (self);
 }

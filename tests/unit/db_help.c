@@ -11,7 +11,7 @@
 #define PATIENCE 10000
 
 static char s_name [64];
-static char s_super [512], s_actor [512];
+static char s_super [512], s_actor [768];
 static PGconn *s_pg;
 
 void

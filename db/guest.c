@@ -1,0 +1,453 @@
+//  guest.c -- one statement of a guest: connect, run, deliver rows within limits, stop, hang up.
+
+#include <assert.h>
+#include <ctype.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <strings.h>
+#include <sys/ioctl.h>
+
+#include "db/db_cancel.h"
+#include "db/guest.h"
+
+//  After a cancellation: how long to wait before the session is ended, and then before hanging up.
+#define CANCEL_PATIENCE 1000
+#define TERMINATE_PATIENCE 2000
+//  What a row may weigh beside its values.
+#define ROW_OVERHEAD 65536
+
+typedef enum { GUEST_DIALLING, GUEST_RUNNING, GUEST_STOPPING, GUEST_ENDING, GUEST_OVER } state_t;
+
+struct guest {
+    loop_t *loop;
+    state_t state;
+    PGconn *pg;
+    watch_t *watch;
+    ltimer_t *timer;         //  the deadline, then patience with the stopping
+    db_cancel_t *cancel;
+    guest_limits_t limits;
+    guest_calls_t calls;
+    void *arg;
+    char *sql, *role, *keeper;
+    bool harmless;           //  stopping it in the middle undoes nothing
+    bool began;              //  columns were told
+    bool timed_out;
+    size_t bytes;            //  of the rows delivered
+    size_t arrived;          //  since the last whole row
+    PGresult *error;
+    char tag [64];
+    char raw [256];          //  of the connection
+    guest_outcome_t outcome;
+};
+
+//  ---- the end ----
+
+void
+guest_destroy (guest_t **self_p)
+{
+    guest_t *self = *self_p;
+    if (!self)
+        return;
+    *self_p = NULL;
+    db_cancel_destroy (&self->cancel);
+    watch_end (&self->watch);
+    ltimer_end (&self->timer);
+    PQclear (self->error);
+    PQfinish (self->pg);
+    if (self->keeper)
+        explicit_bzero (self->keeper, strlen (self->keeper));
+    free (self->keeper);
+    free (self->role);
+    free (self->sql);
+    free (self);
+}
+
+static void
+s_over (void *arg)
+{
+    guest_t *self = arg;
+    self->state = GUEST_OVER;
+    self->outcome.tag = self->tag;
+    if (!self->outcome.sqlstate)
+        self->outcome.sqlstate = "";
+    if (!self->outcome.text)
+        self->outcome.text = error_text (self->outcome.code);
+    self->calls.done (self->arg, &self->outcome);
+    guest_destroy (&self);
+}
+
+//  Told from the loop, when the thread that spoke to PostgreSQL is back.
+static void
+s_finish (guest_t *self, error_code_t code, const char *text)
+{
+    self->outcome.code = code;
+    self->outcome.text = text;
+    self->state = GUEST_OVER;
+    watch_end (&self->watch);
+    if (!self->cancel)
+        ltimer_set (self->timer, 0);
+    else
+        ltimer_stop (self->timer);
+}
+
+static void
+s_finish_stopped (guest_t *self)
+{
+    if (self->timed_out || self->outcome.cancelled)
+        s_finish (self, E_TIMEOUT, self->timed_out ? "statement took too long" : "cancelled");
+    else if (self->harmless) {
+        self->outcome.sqlstate = "";
+        self->outcome.detail = self->outcome.hint = NULL;
+        s_finish (self, E_NONE, NULL);
+    }
+    else
+        s_finish (self, E_TOO_LARGE, "a row is larger than the limit");
+}
+
+static void
+s_lost (guest_t *self)
+{
+    if (self->state != GUEST_DIALLING && self->state != GUEST_RUNNING) {
+        s_finish_stopped (self);
+        return;
+    }
+    snprintf (self->raw, sizeof self->raw, "%s", PQerrorMessage (self->pg));
+    self->outcome.detail = self->raw;
+    self->outcome.unknown = self->state == GUEST_RUNNING && !self->harmless;
+    s_finish (self, E_UNAVAILABLE, NULL);
+}
+
+//  ---- stopping ----
+
+static void
+s_stopped (void *arg)
+{
+    guest_t *self = arg;
+    db_cancel_destroy (&self->cancel);
+    if (self->state == GUEST_OVER)
+        ltimer_set (self->timer, 0);
+}
+
+static void
+s_stop (guest_t *self)
+{
+    if (self->state == GUEST_DIALLING)
+        s_finish_stopped (self);
+    else if (self->state == GUEST_RUNNING) {
+        self->state = GUEST_STOPPING;
+        self->cancel = db_cancel_start (self->loop, self->pg, s_stopped, self);
+        ltimer_set (self->timer, CANCEL_PATIENCE);
+    }
+}
+
+static void
+s_timer (void *arg)
+{
+    guest_t *self = arg;
+    switch (self->state) {
+    case GUEST_DIALLING:
+    case GUEST_RUNNING:
+        self->timed_out = true;
+        s_stop (self);
+        break;
+    case GUEST_STOPPING:
+        if (self->cancel)
+            ltimer_set (self->timer, CANCEL_PATIENCE);
+        else if (!self->keeper)
+            s_finish_stopped (self);
+        else {
+            self->state = GUEST_ENDING;
+            self->cancel = db_terminate_start (self->loop, self->keeper, self->role,
+                                               PQbackendPID (self->pg), s_stopped, self);
+            ltimer_set (self->timer, TERMINATE_PATIENCE);
+        }
+        break;
+    case GUEST_ENDING:
+        s_finish_stopped (self);
+        break;
+    case GUEST_OVER:
+        s_over (self);
+    }
+}
+
+void
+guest_cancel (guest_t *self)
+{
+    if (self->state != GUEST_DIALLING && self->state != GUEST_RUNNING)
+        return;
+    self->outcome.cancelled = true;
+    s_stop (self);
+}
+
+//  ---- results ----
+
+static size_t
+s_weight (const PGresult *row)
+{
+    size_t bytes = 0;
+    int columns = PQnfields (row);
+    for (int n = 0; n < columns; n++)
+        bytes += (size_t) PQgetlength (row, 0, n);
+    return bytes;
+}
+
+static void
+s_columns (guest_t *self, const PGresult *result)
+{
+    if (!self->began && self->calls.columns)
+        self->calls.columns (self->arg, result);
+    self->began = true;
+}
+
+static void
+s_row (guest_t *self, const PGresult *row)
+{
+    s_columns (self, row);
+    self->bytes += s_weight (row);
+    if (!self->outcome.truncated && self->outcome.rows < self->limits.rows
+        && self->bytes <= self->limits.bytes) {
+        self->outcome.rows++;
+        self->calls.row (self->arg, row);
+        return;
+    }
+    self->outcome.truncated = true;
+    //  A statement that writes goes on to its end: stopped, it would undo what its answer promises.
+    if (self->harmless)
+        s_stop (self);
+}
+
+static void
+s_failed (guest_t *self, PGresult *error)
+{
+    if (self->error) {
+        PQclear (error);
+        return;
+    }
+    self->error = error;
+    const char *sqlstate = PQresultErrorField (error, PG_DIAG_SQLSTATE);
+    const char *position = PQresultErrorField (error, PG_DIAG_STATEMENT_POSITION);
+    self->outcome.sqlstate = sqlstate ? sqlstate : "";
+    self->outcome.code = sqlstate ? error_by_sqlstate (sqlstate) : E_UNAVAILABLE;
+    //  temp_file_limit: not the server's trouble but the statement's.
+    if (sqlstate && strcmp (sqlstate, "53400") == 0)
+        self->outcome.code = E_TOO_LARGE;
+    self->outcome.text = PQresultErrorField (error, PG_DIAG_MESSAGE_PRIMARY);
+    self->outcome.detail = PQresultErrorField (error, PG_DIAG_MESSAGE_DETAIL);
+    self->outcome.hint = PQresultErrorField (error, PG_DIAG_MESSAGE_HINT);
+    self->outcome.position = position ? atoi (position) : 0;
+}
+
+//  The last result was seen.
+static void
+s_complete (guest_t *self)
+{
+    bool stopped = self->error
+                   && (strcmp (self->outcome.sqlstate, "57014") == 0
+                       || strcmp (self->outcome.sqlstate, "57P01") == 0);
+    if (stopped && self->state != GUEST_RUNNING)
+        s_finish_stopped (self);
+    else if (self->error && self->outcome.sqlstate [0] == 0)
+        s_lost (self);
+    else
+        s_finish (self, self->outcome.code, self->outcome.text);
+}
+
+//  Takes the result. False: nothing more is to be read.
+static bool
+s_result (guest_t *self, PGresult *result)
+{
+    ExecStatusType status = PQresultStatus (result);
+    self->arrived = 0;
+    switch (status) {
+    case PGRES_SINGLE_TUPLE:
+        s_row (self, result);
+        break;
+    case PGRES_TUPLES_OK:
+        s_columns (self, result);
+        snprintf (self->tag, sizeof self->tag, "%s", PQcmdStatus (result));
+        break;
+    case PGRES_COMMAND_OK:
+        snprintf (self->tag, sizeof self->tag, "%s", PQcmdStatus (result));
+        break;
+    case PGRES_EMPTY_QUERY:
+        s_finish (self, E_INVALID, "statement is empty");
+        break;
+    case PGRES_COPY_IN:
+    case PGRES_COPY_OUT:
+    case PGRES_COPY_BOTH:
+        s_finish (self, E_INVALID, "COPY is not available here");
+        break;
+    default:
+        s_failed (self, result);
+        return true;
+    }
+    PQclear (result);
+    return self->state != GUEST_OVER;
+}
+
+static void
+s_results (guest_t *self)
+{
+    while (!PQisBusy (self->pg)) {
+        PGresult *result = PQgetResult (self->pg);
+        if (!result) {
+            s_complete (self);
+            return;
+        }
+        if (!s_result (self, result))
+            return;
+    }
+    //  libpq keeps a row until it is whole, however large: one that will never fit is not
+    //  waited for.
+    if (self->arrived > self->limits.bytes + ROW_OVERHEAD && self->state == GUEST_RUNNING) {
+        self->harmless = false;
+        s_finish_stopped (self);
+    }
+}
+
+//  ---- input and output ----
+
+static void
+s_flush (guest_t *self)
+{
+    int rc = PQflush (self->pg);
+    if (rc < 0)
+        s_lost (self);
+    else
+        watch_set (self->watch, rc ? EPOLLIN | EPOLLOUT : EPOLLIN);
+}
+
+static void
+s_ready (void *arg, uint32_t events)
+{
+    guest_t *self = arg;
+    int before = 0, after = 0;
+    ioctl (PQsocket (self->pg), FIONREAD, &before);
+    if (!PQconsumeInput (self->pg)) {
+        s_lost (self);
+        return;
+    }
+    ioctl (PQsocket (self->pg), FIONREAD, &after);
+    if (before > after)
+        self->arrived += (size_t) (before - after);
+    s_results (self);
+    if (self->state != GUEST_OVER && events & EPOLLOUT)
+        s_flush (self);
+}
+
+static void
+s_quiet (void *arg, const char *message)
+{
+    (void) arg;
+    (void) message;
+}
+
+static void
+s_dial (void *arg, uint32_t events)
+{
+    (void) events;
+    guest_t *self = arg;
+    watch_end (&self->watch);
+    PostgresPollingStatusType status = PQconnectPoll (self->pg);
+    if (status == PGRES_POLLING_FAILED) {
+        s_lost (self);
+        return;
+    }
+    bool done = status == PGRES_POLLING_OK;
+    uint32_t want = status == PGRES_POLLING_WRITING ? EPOLLOUT : EPOLLIN;
+    self->watch
+        = loop_watch (self->loop, PQsocket (self->pg), want, done ? s_ready : s_dial, self);
+    if (!done)
+        return;
+    PQsetnonblocking (self->pg, 1);
+    PQsetNoticeProcessor (self->pg, s_quiet, NULL);
+    self->state = GUEST_RUNNING;
+    if (PQsendQueryParams (self->pg, self->sql, 0, NULL, NULL, NULL, NULL, 0)
+        && PQsetSingleRowMode (self->pg))
+        s_flush (self);
+    else
+        s_lost (self);
+}
+
+//  ---- beginning ----
+
+static const char *
+s_first_word (const char *at)
+{
+    for (;;) {
+        at += strspn (at, " \t\r\n\f(");
+        const char *end = strncmp (at, "--", 2) == 0   ? strchr (at, '\n')
+                          : strncmp (at, "/*", 2) == 0 ? strstr (at + 2, "*/")
+                                                       : NULL;
+        if (!end)
+            return at;
+        at = *end == '*' ? end + 2 : end;
+    }
+}
+
+//  WITH may carry an INSERT; a function of the guest's own is not to be had.
+static bool
+s_harmless (const char *sql)
+{
+    static const char *const words [] = { "select", "values", "table", "show", "explain" };
+    const char *word = s_first_word (sql);
+    for (size_t n = 0; n < sizeof words / sizeof *words; n++) {
+        size_t size = strlen (words [n]);
+        if (strncasecmp (word, words [n], size) == 0 && !isalnum ((unsigned char) word [size])
+            && word [size] != '_')
+            return true;
+    }
+    return false;
+}
+
+static void
+s_connect (guest_t *self, const guest_conf_t *conf)
+{
+    //  Said at the start, these outrank what the guest has set for its own role.
+    char options [512];
+    snprintf (options, sizeof options,
+              "-c statement_timeout=%lld -c work_mem=16MB -c maintenance_work_mem=64MB "
+              "-c search_path=%s -c TimeZone=UTC -c DateStyle=ISO -c jit=off "
+              "-c max_parallel_workers_per_gather=0 -c client_connection_check_interval=2s "
+              "-c idle_in_transaction_session_timeout=5s -c default_transaction_read_only=%s",
+              (long long) self->limits.deadline + CANCEL_PATIENCE, conf->role,
+              conf->read_only ? "on" : "off");
+    const char *keys [] = { "dbname",          "dbname",  "user",             "password",
+                            "client_encoding", "options", "application_name", NULL };
+    const char *values [] = { conf->server, conf->database, conf->role, conf->password,
+                              "UTF8",       options,        "guest",    NULL };
+    self->pg = PQconnectStartParams (keys, values, 1);
+    if (!self->pg || PQstatus (self->pg) == CONNECTION_BAD)
+        s_lost (self);
+    else
+        self->watch
+            = loop_watch (self->loop, PQsocket (self->pg), EPOLLOUT, s_dial, self);
+}
+
+guest_t *
+guest_run (loop_t *loop, const guest_conf_t *conf, text_t sql, const guest_limits_t *limits,
+           const guest_calls_t *calls, void *arg)
+{
+    //  It becomes part of a setting.
+    assert (conf->role [strspn (conf->role, "abcdefghijklmnopqrstuvwxyz0123456789_")] == 0);
+    guest_t *self = xcalloc (1, sizeof *self);
+    self->loop = loop;
+    self->limits = *limits;
+    self->calls = *calls;
+    self->arg = arg;
+    self->sql = xmalloc (sql.size + 1);
+    if (sql.size)
+        memcpy (self->sql, sql.data, sql.size);
+    self->sql [sql.size] = 0;
+    self->role = xstrdup (conf->role);
+    self->keeper = xstrdup (conf->keeper);
+    self->harmless = conf->read_only || s_harmless (self->sql);
+    self->timer = loop_timer (loop, s_timer, self);
+    ltimer_set (self->timer, limits->deadline);
+    //  What follows a zero byte would be lost without a word.
+    if (strlen (self->sql) != sql.size)
+        s_finish (self, E_INVALID, "statement contains a zero byte");
+    else
+        s_connect (self, conf);
+    return self;
+}
