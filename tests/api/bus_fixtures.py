@@ -146,7 +146,16 @@ class Bus:
         self.write(f"{self.keys}/{name}.key", f"name = {name}", pair, secret=True)
         lines = "\n".join([f"role = {role}", *(f"prefix = {prefix}" for prefix in prefixes)])
         self.write(f"{self.keys}/{name}.pub", lines, pair)
+        if self.broker:
+            wait_for(lambda: self.log_count() == len(list(pathlib.Path(self.keys).glob("*.pub"))),
+                     "the broker to read the new key")
         return f"{self.keys}/{name}.key"
+
+    def log_count(self):
+        """How many keys the broker admitted when it read them last."""
+        counts = [line.rsplit("count=", 1)[1] for line in self.broker_log().splitlines()
+                  if "keys read" in line]
+        return int(counts[-1])
 
     # -- processes
 
@@ -321,6 +330,7 @@ def bus():
 def door():
     bus = Bus(door=True)
     bus.web = bus.make_key("web")
+    bus.make_key("hello", "actor:hello", "/hello")
     bus.start()
     yield bus
     bus.stop()
