@@ -218,7 +218,7 @@ on_refused (bus_t *self, mp_t message)
         broker_close (self);
         refuse (self, &msg);
     }
-    else if (bus_clock () - self->greeted_at >= GREET_AGAIN) {
+    else if (!self->leaving && bus_clock () - self->greeted_at >= GREET_AGAIN) {
         broker_forgot (self);
         greet (self);
     }
@@ -319,7 +319,7 @@ actor_message (link_t *link, int number, mp_t message)
     case WIRE_WELCOME: {
         wire_welcome_t msg;
         if ((good = wire_unpack_welcome (message, &msg)))
-            link->credit = msg.credit;
+            link->credit = msg.credit ? msg.credit : BUS_CREDIT_EARLY;
         break;
     }
     case WIRE_PING:

@@ -30,6 +30,8 @@ typedef struct {
 
 //  zmq_ctx is shared by the process. Nothing is sent before bus_start.
 bus_t *bus_new (loop_t *loop, void *zmq_ctx, const bus_conf_t *conf);
+//  Not from inside a callback. Calls still open are forgotten without an answer; what was answered
+//  or published before still leaves.
 void bus_destroy (bus_t **self_p);
 
 //  ---------------------------------------------------------------- calling
@@ -95,7 +97,8 @@ typedef struct {
 void bus_service (bus_t *self, const bus_service_t *service);
 
 void bus_answer (bus_t *self, bus_peer_t *peer, uint64_t id, uint64_t status, mp_t body, mp_t meta);
-//  Chunks of an answer whose meta said stream: true; only as many as were granted. False: the call
+//  Chunks of an answer whose meta said stream: true; only as many as were granted (an empty last
+//  one is free of credit; an error ends the stream). False: the call
 //  is over.
 bool bus_send_chunk (bus_t *self, bus_peer_t *peer, uint64_t id, text_t data, bool last,
                      const char *error);

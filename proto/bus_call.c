@@ -214,7 +214,8 @@ call_on_link (link_t *link, uint64_t id)
     return instance_path (instance) == link ? call : NULL;
 }
 
-//  What the broker says of a relayed call whose actor died is what we see ourselves of a direct one.
+//  What the broker says of a relayed call whose actor died is what we see ourselves of a direct
+//  one.
 static bool
 call_again (bus_t *self, call_t *call, const wire_reply_t *reply)
 {

@@ -1,6 +1,6 @@
 //  bus_int.h -- what the files of the bus client share, and nobody else includes.
 //
-//    bus.c        life, heartbeat, broker connection          bus_link.c   sockets, outboxes, monitors
+//    bus.c        life, heartbeat, broker connection          bus_link.c   sockets, outboxes
 //    bus_dir.c    directory: who lives, who owns a key        bus_call.c   our calls
 //    bus_place.c  which instance takes a call, and when       bus_wheel.c  deadlines
 //    bus_serve.c  calls for us                                bus_topic.c  events

@@ -465,11 +465,12 @@ serving_bind (bus_t *bus)
         log_error ("path of a socket is too long", "path", self->endpoint);
         return;
     }
-    int yes = 1;
+    int yes = 1, backlog = 1024;
     self->socket = zmq_socket (bus->zmq, ZMQ_ROUTER);
     if (self->socket) {
         socket_common (self->socket);
         zmq_setsockopt (self->socket, ZMQ_ROUTER_MANDATORY, &yes, sizeof yes);
+        zmq_setsockopt (self->socket, ZMQ_BACKLOG, &backlog, sizeof backlog);
     }
     if (!self->socket || zmq_bind (self->socket, self->endpoint) != 0) {
         log_error ("cannot bind", "endpoint", self->endpoint, "why", zmq_strerror (errno));

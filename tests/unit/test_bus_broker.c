@@ -1,4 +1,5 @@
-//  test_bus_broker.c -- the bus client with the real broker: registration, conflict, relay, restart.
+//  test_bus_broker.c -- the bus client with the real broker: registration, conflict, relay,
+//  restart.
 
 #include <libgen.h>
 #include <limits.h>
