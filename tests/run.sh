@@ -16,7 +16,12 @@ trap 'rm -f "$unit_log" "$api_log"' EXIT
 #  cmocka's own summary says how many; a test that could not end counts as one failure.
 for test in ${UNITS:-}; do
     echo "== $test"
-    "$test" >"$unit_log" 2>&1
+    #  What speaks with PostgreSQL gets one of its own.
+    with=
+    if grep -q 'db_help\|BUSBAR_TEST_DATABASE' "tests/unit/$(basename "$test").c"; then
+        with=tests/api/pg_fixture.py
+    fi
+    $with "$test" >"$unit_log" 2>&1
     code=$?
     good=$(sed -n 's/^\[  PASSED  \] \([0-9]*\) test.*/\1/p' "$unit_log" | awk '{ n += $1 } END { print n + 0 }')
     bad=$(sed -n 's/^\[  FAILED  \] [^0-9]*\([0-9][0-9]*\) test.*/\1/p' "$unit_log" | awk '{ n += $1 } END { print n + 0 }')
