@@ -272,15 +272,18 @@ registry_choose (entry_t **entries, size_t count, text_t key)
     uint64_t high = 0;
     for (size_t n = 0; n < count; n++) {
         entry_t *entry = entries [n];
-        if (entry->draining || *entry->endpoint)
+        if (*entry->endpoint)
+            continue;
+        //  Who claimed it and is leaving still owns it: there are never two owners.
+        if (key.size > 0 && hash_get (entry->claims, key))
+            return entry->draining ? NULL : entry;
+        if (entry->draining)
             continue;
         if (key.size == 0) {
             if (!best || entry->in_flight < best->in_flight)
                 best = entry;
             continue;
         }
-        if (hash_get (entry->claims, key))
-            return entry;
         buf_t pair = { 0 };
         buf_puts (&pair, entry->slot);
         buf_putc (&pair, 0);

@@ -51,7 +51,7 @@ void registry_claim (registry_t *self, entry_t *entry, mp_t keys, bool release);
 entry_t **registry_method (registry_t *self, text_t method, size_t *count, mp_t *route);
 //  Among those of them that are served through us (empty endpoint) the one for a key: who claimed
 //  it, else the rendezvous choice; without key the one with the fewest calls in flight. NULL: none
-//  is up.
+//  is up, or who claimed the key is leaving.
 entry_t *registry_choose (entry_t **entries, size_t count, text_t key);
 //  Does this actor answer live.* for the collection of that channel?
 bool registry_owns_channel (const entry_t *entry, text_t channel);

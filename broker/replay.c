@@ -102,7 +102,7 @@ listener_take (listener_t *self, mp_t body)
     text_t epoch = mp_text (mp_get (body, "epoch"));
     uint64_t top = mp_uint (mp_get (body, "top"));
     mp_t gap = mp_get (body, "gap"), events = mp_get (body, "events");
-    bool same = text_is (epoch, self->epoch);
+    bool same = text_is (epoch, self->epoch) || !self->epoch [0];
     if (!self->answered) {
         bool recovered = same && mp_empty (gap);
         self->answered = true;

@@ -447,7 +447,8 @@ def test_when_identity_is_away_nobody_new_gets_in(known):
     known.guest(known.web, token(sub="42"))
     known.identity.kill()
     wait_for(lambda: "identity.1" not in known.inside.directory, "its end")
-    error = refusal(lambda: busbar.Client(known.door, keys=known.web, token=token(sub="42")))
-    assert error.code == "UNAVAILABLE"
+    error = refusal(lambda: busbar.Client(known.door, keys=known.web, token=token(sub="42"),
+                                          timeout=7))
+    assert error.code == "UNAVAILABLE" and "identity" in error.text
     with busbar.Client(known.door, keys=known.web):     # open methods go on
         pass

@@ -8,7 +8,7 @@ import time
 import pytest
 
 import busbar
-from bus_fixtures import HOME, bus, wait_for  # noqa: F401
+from bus_fixtures import HOME, SERVICE, bus, wait_for  # noqa: F401
 from busbar import wire
 
 
@@ -448,3 +448,32 @@ def test_the_brokers_own_methods_are_for_operators(bus):
     assert raw.receive(wire.REPLY).status == 403
 
 
+
+
+def test_a_caller_that_dies_cancels_its_calls(bus, tmp_path):
+    client = bus.client()
+    bus.actor(client=client)
+    mark = tmp_path / "mark"
+    caller = bus.script("import busbar, sys\n"
+                        "busbar.Client().call('svc.slow', seconds=10.0, mark=sys.argv[1])", str(mark))
+    wait_for(mark.exists, "the call")
+    caller.kill()
+    wait_for((tmp_path / "mark.cancelled").exists, "the cancellation", 5)
+
+
+def test_a_claimed_key_waits_for_its_owner_to_let_go(bus, tmp_path):
+    client = bus.client()
+    bus.actor(slot="svc.other", client=client)
+    text = SERVICE + "\nactor.claim('user:7')\n"
+    owner = bus.actor(slot="svc.owner", text=text, client=client)
+    wait_for(lambda: "user:7" in client.directory["svc.owner"]["claims"], "the claim")
+    mark = tmp_path / "mark"
+    busy = threading.Thread(target=lambda: client.call("svc.write", seconds=0.5, mark=str(mark),
+                                                       key="user:7"))
+    busy.start()
+    wait_for(mark.exists, "the call")
+    owner.terminate()
+    wait_for(lambda: client.directory.get("svc.owner", {}).get("state") == "draining", "GOODBYE")
+    assert client.call("svc.who", key="user:7")["slot"] == "svc.other"
+    assert owner.wait(5) == 0                   # … and only after the owner had finished
+    busy.join(5)

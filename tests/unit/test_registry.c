@@ -288,6 +288,12 @@ test_claims_decide_then_rendezvous (void **state)
     registry_claim (registry, first, mp_buf (&keys), true);
     assert_int_equal (hash_size (first->claims), 0);
 
+    registry_claim (registry, first, mp_buf (&keys), false);
+    first->draining = true;
+    assert_null (registry_choose (entries, count, TEXT ("user:1")));
+    first->draining = false;
+    registry_claim (registry, first, mp_buf (&keys), true);
+
     sisters [0]->in_flight = sisters [1]->in_flight = 5;
     assert_ptr_equal (registry_choose (entries, count, TEXT ("")), sisters [2]);
     for (int n = 0; n < 3; n++)

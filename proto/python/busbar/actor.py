@@ -26,6 +26,7 @@ log = logging.getLogger("busbar")
 
 KEEP = 1000          # events kept per channel
 READ_MAX = 300
+LOOK = 1.0           # seconds between looks whether callers in service are still there
 DRAIN = 10           # seconds that calls in service have after SIGTERM
 AUTH = ("user", "none", "optional", "admin", "super", "operator")
 
@@ -178,7 +179,7 @@ class Actor:
         self._early = []              # posted before the loop is there
         self._loop = self._bus = self._router = self._pool = None
         self._endpoint = ""
-        self._stopping = 0.0
+        self._stopping = self._looked = 0.0
         self._error = None
         self._outer = {}              # (link, peer) → frame that is being filled
 
@@ -300,6 +301,7 @@ class Actor:
         try:
             while not self._finished():
                 self._bus.tick()
+                self._look()
                 self._loop.turn(0.02)
                 self._flush()
         finally:
@@ -346,6 +348,20 @@ class Actor:
 
     # -- sockets
 
+    def _look(self):
+        """PING callers that wait: one that is gone cannot be reached, its calls are cancelled."""
+        now = time.monotonic()
+        if now - self._looked > LOOK:
+            self._looked = now
+            for peer in {where[1] for where in self._serving if where[0] is None}:
+                self._send(None, peer, wire.PING, {"load": len(self._serving)})
+
+    def _caller_gone(self, link, peer):
+        for where, request in self._serving.items():
+            if where[:2] == (link, peer):
+                request._over.set()
+                request._credit.release()
+
     def _read(self):
         for _ in range(1000):
             try:
@@ -380,7 +396,8 @@ class Actor:
                 except zmq.Again:
                     break
                 except zmq.ZMQError:
-                    waiting.clear()      # the caller is not there any more
+                    waiting.clear()
+                    self._caller_gone(None, peer)
                     break
                 del waiting[:count]
             if not waiting:
@@ -408,10 +425,7 @@ class Actor:
             else:
                 request._credit.release(message.count or 1)
         elif number == wire.GOODBYE:
-            for where, request in self._serving.items():
-                if where[:2] == (link, peer):
-                    request._over.set()
-                    request._credit.release()
+            self._caller_gone(link, peer)
 
     # -- serving
 

@@ -9,12 +9,13 @@ import secrets
 import time
 
 from . import wire
-from .errors import BusError, Refused
+from .errors import STATUS, BusError, Refused
 from .loop import Link
 
 OPTIMISTIC = 64       # calls sent to an actor before its WELCOME
 WAITING_MAX = 10000   # calls that may wait for an instance or credit
 SILENCE = 4           # silent heartbeats that mean death
+ATTEMPTS = 3          # instances that a call may die with
 CHUNK_CREDIT = 16     # chunks of a stream that may be on their way
 
 
@@ -30,7 +31,7 @@ class Call:
         self.deadline = time.monotonic() + timeout
         self.id = 0
         self.target = None     # connection that it was given to; None: waits
-        self.sent = False      # it may have been executed
+        self.attempts = 0      # instances that it was sent to: it may have been executed
         self.streaming = False
 
 
@@ -102,6 +103,7 @@ class Bus:
         self.ready = False           # WELCOME and the whole directory arrived once
         self.welcomed = False        # … and hold now
         self.failure = None          # Refused: nothing will ever work
+        self.trouble = None          # refused for now: HELLO is said again
         self.entries = {}            # slot → entry
         self.known = set()           # methods that were announced at any time
         self.actor_of = {}           # collection → actor name
@@ -109,7 +111,7 @@ class Bus:
         self.lost = set()            # boots whose connection broke; the directory will say so soon
         self.calls = {}              # id → Call
         self.waiting = []
-        self._next = 0
+        self._next = random.getrandbits(40)
         self._tick = 0.0
         self.broker = BrokerLink(self, config)
         self.through = Target(self.broker, 1024)
@@ -141,15 +143,19 @@ class Bus:
         if number == wire.WELCOME:
             self.heartbeat = max(0.02, message.heartbeat / 1000)
             self.through.credit = message.credit or 1024
-            self.welcomed = True
+            self.welcomed, self.trouble = True, None
             self.on_welcome()
         elif number == wire.DIRECTORY:
             self._directory(message)
         elif number == wire.REFUSED:
             if message.code == "UNKNOWN":
                 self.say_hello()
+            elif message.code == "UNAVAILABLE":
+                # identity is not there (yet): tick() says HELLO again
+                self.trouble = Refused(503, message.code, message.text)
+                self.broker_lost()
             else:
-                status = 401 if message.code == "UNAUTHORIZED" else 409
+                status = STATUS.get(message.code, 409)
                 self.refused(Refused(status, message.code, message.text))
         elif number == wire.PING:
             self.broker.send(wire.PONG)
@@ -287,7 +293,12 @@ class Bus:
         if not live:
             return None
         if call.key:
-            claimed = [entry for entry in live if call.key in entry["claims"]]
+            # who claimed it and is leaving still owns it: there are never two owners
+            names = {entry["name"] for entry in live}
+            claimed = [entry for entry in self.entries.values()
+                       if entry["name"] in names and call.key in entry["claims"]]
+            if claimed and claimed[0] not in live:
+                return None
             entry = claimed[0] if claimed else max(live, key=lambda one: wire.text_hash(
                 one["slot"].encode() + b"\0" + call.key.encode()))
             target = self._target(entry)
@@ -305,7 +316,8 @@ class Bus:
         return link.target
 
     def _send(self, call, target):
-        call.target, call.sent = target, True
+        call.target = target
+        call.attempts += 1
         target.calls.add(call.id)
         ttl = max(1, int((call.deadline - time.monotonic()) * 1000))
         target.link.send(wire.CALL, id=call.id, method=call.method, key=call.key, ttl=ttl,
@@ -328,7 +340,7 @@ class Bus:
             if call.streaming:
                 self.calls.pop(call.id)
                 call.chunk(b"", True, "UNAVAILABLE")
-            elif call.idempotent and call.upload is None:
+            elif call.idempotent and call.upload is None and call.attempts < ATTEMPTS:
                 self.waiting.append(call)
             else:
                 self._fail(call, 503, "UNAVAILABLE", "the actor went away", outcome="unknown")
@@ -422,12 +434,15 @@ class Bus:
             self._fail(call, 504, "TIMEOUT", "no answer in time")
         else:
             self._fail(call, 503, "UNAVAILABLE", f"no instance serves {call.method} now",
-                       retry_after=1, **({"outcome": "unknown"} if call.sent else {}))
+                       retry_after=1, **({"outcome": "unknown"} if call.attempts else {}))
 
     def load(self):
         return 0
 
     def leave(self):
+        for link in self.links.values():
+            link.send(wire.GOODBYE, why="leaving")
+            link.flush()
         if self.broker.up:
             self.broker.send(wire.GOODBYE, why="leaving")
             self.broker.flush()

@@ -99,7 +99,8 @@ class Client:
         self._thread.start()
         if not self._bus.started.wait(timeout):
             self.close()
-            raise BusError(503, "UNAVAILABLE", f"no broker answers at {config.endpoint}")
+            raise self._bus.trouble or BusError(503, "UNAVAILABLE",
+                                                f"no broker answers at {config.endpoint}")
         if self._bus.failure:
             self.close()
             raise self._bus.failure

@@ -221,7 +221,7 @@ class Feed:
         if gap:
             self.gap(epoch, gap.get("from", self.off + 1), gap.get("to", 0),
                      gap.get("why", "retention"))
-        elif epoch != self.epoch:
+        elif epoch != self.epoch and self.epoch:
             events = body.get("events") or ()
             self.gap(epoch, 1, (events[0]["off"] - 1) if events else top, "epoch")
         for event in body.get("events") or ():
