@@ -128,6 +128,20 @@ $(BUILD)/test/kit_actor: $(call obj,$(wildcard tests/api/kit_actor/*.c)) $(LIBS)
 #  This one runs the real broker.
 $(BUILD)/unit/test_bus_broker: | $(BUILD)/bin/busbar-broker
 
+#  The compiler does not tell which .sql files an object embeds.
+SQL_USERS := $(shell grep -ls '^SQL_FILE' $(wildcard db/*.c actors/*.c actors/*/*.c tests/unit/*.c))
+$(call obj,$(SQL_USERS)): $(wildcard db/*.sql db/queries/*.sql db/migrations/0001_base.*)
+
+#  Those that want a PostgreSQL get a temporary one.
+DB_UNITS := $(filter %/test_db %/test_db_row %/test_guest %/test_migrate,$(UNITS))
+.PHONY: test-db check-sql
+test-db: $(DB_UNITS)
+	@set -e; for test in $(DB_UNITS); do tests/api/pg_fixture.py $$test; done
+
+#  Every named statement, prepared and planned against a migrated database.
+check-sql:
+	@tools/check-sql
+
 test-unit: $(UNITS)
 	@failed=; for test in $(UNITS); do \
 	    echo "== $$test"; $$test || failed="$$failed $$test"; done; \
@@ -207,7 +221,7 @@ fuzz: $(FUZZERS:%=$(BUILD)/fuzz/%)
 #  Includes point one way: proto <- db <- kit <- actors, proto <- broker, proto <- edge.
 SOURCES = $(wildcard proto/*.[ch] db/*.[ch] broker/*.[ch] edge/*.[ch] tools/*.[ch] actors/*.[ch] \
     actors/*/*.[ch] tests/unit/*.[ch] tests/fuzz/*.c)
-lint:
+lint: check-sql
 	@tests/lint.sh $(SOURCES)
 
 clean:
