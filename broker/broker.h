@@ -14,7 +14,7 @@
 #include "topics.h"
 
 #define BROKER_SILENCE 4         //  silent heartbeats that mean death
-#define PEER_FRAMES_MAX 1000     //  frames (each up to 64 KiB of messages) that ZeroMQ keeps for a peer
+#define PEER_FRAMES_MAX 1000     //  frames of up to 64 KiB that ZeroMQ keeps for one peer
 
 typedef struct broker broker_t;
 typedef struct gate gate_t;

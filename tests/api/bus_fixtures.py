@@ -1,4 +1,5 @@
-"""A bus of its own for a test: the real broker, Python actors in processes or threads, raw peers."""
+"""A bus of its own for a test: the real broker, Python actors in processes or threads, raw
+peers."""
 
 import base64
 import contextlib
@@ -54,7 +55,8 @@ def token(secret=SECRET, **claims):
         return base64.urlsafe_b64encode(data).rstrip(b"=")
     claims = {"iat": int(time.time()), "exp": int(time.time()) + 60, **claims}
     signed = part(b'{"alg":"HS256","typ":"JWT"}') + b"." + part(json.dumps(claims).encode())
-    return (signed + b"." + part(hmac.new(secret.encode(), signed, hashlib.sha256).digest())).decode()
+    signature = hmac.new(secret.encode(), signed, hashlib.sha256).digest()
+    return (signed + b"." + part(signature)).decode()
 
 
 # What actors run in a process of their own begins with.

@@ -138,6 +138,9 @@ class Live:
     def _serve(self, opened):
         asyncio.set_event_loop(self.loop)
         self.loop.run_until_complete(self._speak(opened))
+        #  Whoever asked for the end waits for it, too.
+        rest = asyncio.all_tasks(self.loop)
+        self.loop.run_until_complete(asyncio.gather(*rest, return_exceptions=True))
 
     async def _speak(self, opened):
         try:

@@ -454,8 +454,8 @@ def test_a_caller_that_dies_cancels_its_calls(bus, tmp_path):
     client = bus.client()
     bus.actor(client=client)
     mark = tmp_path / "mark"
-    caller = bus.script("import busbar, sys\n"
-                        "busbar.Client().call('svc.slow', seconds=10.0, mark=sys.argv[1])", str(mark))
+    caller = bus.script("import busbar, sys\nbus = busbar.Client()\n"
+                        "bus.call('svc.slow', seconds=10.0, mark=sys.argv[1])", str(mark))
     wait_for(mark.exists, "the call")
     caller.kill()
     wait_for((tmp_path / "mark.cancelled").exists, "the cancellation", 5)
