@@ -25,6 +25,7 @@
 #endif
 
 #ifdef CO_ASAN
+#include <sanitizer/asan_interface.h>
 #include <sanitizer/common_interface_defs.h>
 #define STACK_SIZE (256 * 1024)     //  instrumented frames are several times as large
 #else
@@ -208,6 +209,10 @@ static void
 s_free (co_t *self)
 {
     s_alive--;
+#ifdef CO_ASAN
+    //  It never returned from its outermost frames, so their red zones are still marked.
+    ASAN_UNPOISON_MEMORY_REGION (self->memory + GUARD_SIZE, STACK_SIZE);
+#endif
     if (s_spares >= SPARE_MAX) {
         s_unmap (self);
         return;
