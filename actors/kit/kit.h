@@ -133,7 +133,7 @@ struct req {
     deferred_t *deferred;
     block_t *blocks;
     uint8_t *free, *free_end;
-    uint64_t first [REQ_FIRST / 8];
+    _Alignas (16) uint8_t first [REQ_FIRST];
 };
 
 //  ---------------------------------------------------------------- the process

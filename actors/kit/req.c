@@ -30,7 +30,7 @@ req_new (actor_t *actor)
     req->kit = kit;
     req->deadline = INT64_MAX;
     req->pieces_end = &req->pieces;
-    req->free = (uint8_t *) req->first;
+    req->free = req->first;
     req->free_end = req->free + sizeof req->first;
     return req;
 }
