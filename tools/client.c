@@ -82,6 +82,7 @@ s_serve (client_t *self)
     loop_run (self->loop);
     bus_destroy (&self->bus);
     ltimer_end (&self->patience);
+    ltimer_end (&self->again);
     loop_destroy (&self->loop);
     zmq_ctx_term (self->zmq);
     free (broker);

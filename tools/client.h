@@ -21,6 +21,7 @@ typedef struct {
     char *run;
     int64_t timeout;             //  ms
     ltimer_t *patience;          //  ends the wait for the broker
+    ltimer_t *again;             //  for the command's own use; ended with the loop
     void (*ready) (void *arg);
     void *arg;
     bool seen;                   //  was ready once

@@ -20,7 +20,6 @@ typedef struct {
     bool reading;                //  a read is under way
     bool probing;                //  … which only asks where the channel stands
     bool again;                  //  another is due after it
-    ltimer_t *retry;
 } sub_t;
 
 static opt_t s_options [] = {
@@ -110,7 +109,7 @@ s_on_page (void *arg, const bus_reply_t *reply)
     }
     if (reply->status != 200) {
         //  The owner is away: it comes back, and what it has is durable.
-        ltimer_set (self->retry, 200);
+        ltimer_set (self->client.again, 200);
         return;
     }
     s_enter_epoch (self, mp_text (mp_get (reply->body, "epoch")));
@@ -144,7 +143,7 @@ s_read (sub_t *self)
     if (self->reading || self->left == 0)
         return;
     if (!actor) {
-        ltimer_set (self->retry, 200);
+        ltimer_set (self->client.again, 200);
         return;
     }
     char *method = text_format ("%s.live.read", actor);
@@ -209,9 +208,9 @@ static void
 s_on_ready (void *arg)
 {
     sub_t *self = arg;
-    if (self->retry)
+    if (self->client.again)
         return;
-    self->retry = loop_timer (self->client.loop, s_on_retry, self);
+    self->client.again = loop_timer (self->client.loop, s_on_retry, self);
     bus_listener_t listener = { .on_event = s_on_event,
                                 .on_subscribed = s_on_subscribed,
                                 .arg = self };

@@ -26,7 +26,6 @@ typedef struct {
 
 typedef struct {
     client_t client;
-    ltimer_t *tick;
     hash_t *procs;               //  slot → proc_t
     hash_t *methods;             //  slot " " method → method_t
     size_t pending;              //  answers still to come in this round
@@ -167,7 +166,7 @@ s_show (top_t *self)
     if (opt_bool (s_options, "once") && ++self->rounds)
         client_stop (&self->client, DONE_OK);
     else
-        ltimer_set (self->tick, opt_int (s_options, "interval") * 1000);
+        ltimer_set (self->client.again, opt_int (s_options, "interval") * 1000);
 }
 
 static void
@@ -255,9 +254,9 @@ static void
 s_on_ready (void *arg)
 {
     top_t *self = arg;
-    if (self->tick)
+    if (self->client.again)
         return;
-    self->tick = loop_timer (self->client.loop, s_ask, self);
+    self->client.again = loop_timer (self->client.loop, s_ask, self);
     s_ask (self);
 }
 
