@@ -59,13 +59,13 @@ class Failure(Exception):
 class Caller:
     """One user, speaking straight to the actor's socket as an edge would."""
 
-    def __init__(self, world, user=None, role="user"):
-        self.world, self.id = world, user
+    def __init__(self, world, user=None, role="user", slot="kit.1"):
+        self.world, self.id, self.slot = world, user, slot
         self.identity = {"user": user, "role": role, "kind": "user"} if user else None
         self.socket, self.endpoint, self.number = None, None, 0
 
     def _connect(self):
-        endpoint = self.world.entry()["endpoint"]
+        endpoint = self.world.entry(self.slot)["endpoint"]
         if endpoint != self.endpoint:
             self.close()
             self.socket = self.world.zmq.socket(zmq.DEALER)

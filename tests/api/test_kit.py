@@ -446,6 +446,32 @@ def test_a_database_that_restarts_is_waited_for(world, ann):
     wait_for(lambda: ann.ask("books.update", {"id": made["id"]}, {"title": "x"})[0] == 200, "the lane of writes")
 
 
+def test_a_write_that_reached_the_wrong_instance_goes_on_to_the_owner(world):
+    first, slot = world.actor, "kit.2"
+    second = world.start_actor(slot)
+    world.actor = first
+    wait_for(lambda: world.entry(slot), "the second instance")
+    stats = lambda at: world.operator.call("kit.stats", slot=at)["bus"]["calls"]  # noqa: E731
+    before = stats("kit.1"), stats("kit.2")
+    wait_for(lambda: len([e for e in world.operator.directory.values() if e["name"] == "kit"]) == 2, "both")
+    users = [str(uuid.uuid4()) for _ in range(12)]
+    numbers = {}
+    callers = [Caller(world, users[0], slot=at) for at in ("kit.1", "kit.2")]
+    for user in users:
+        for caller in callers:
+            caller.id, caller.identity = user, {"user": user, "role": "user", "kind": "user"}
+            made = [book(caller) for _ in range(3)]
+            numbers.setdefault(user, []).extend(row["live"]["off"] for row in made)
+            status, again, meta = caller.ask("books.create", None, {"title": "Once"}, idempotency_key="k")
+            assert status == 201
+    assert all(offs == [1, 2, 3, 5, 6, 7] for offs in numbers.values()), numbers
+    assert sum((stats("kit.1"), stats("kit.2"))) - sum(before) == 12 * 4
+    for caller in callers:
+        caller.close()
+    second.send_signal(signal.SIGTERM)
+    assert second.wait(15) == 0
+
+
 def test_it_drains_before_it_goes(world, ann):
     number = ann.start("kit.nap", {"ms": "400"})
     ann.call("kit.work")
