@@ -74,6 +74,10 @@ bool place_busy (const place_t *self);
 //  The caller frees it.
 char *place_share (const place_t *self, const char *name);
 
+//  A file or directory that the unprivileged user can read: `path` itself, or a copy below var when
+//  root keeps it where that user cannot walk. Takes `path`; the caller frees what comes back.
+char *place_lend (const place_t *self, char *path);
+
 //  printf into fresh memory.
 char *text_format (const char *format, ...) __attribute__ ((format (printf, 1, 2)));
 //  Whole file, or NULL (errno says why); terminated, and `size` may be NULL.

@@ -183,7 +183,7 @@ s_settings (list_t *list, const opt_t *options, const char *host, int port)
 char **
 crew_python_environment (const place_t *place)
 {
-    char *package = place_share (place, "proto/python");
+    char *package = place_lend (place, place_share (place, "proto/python"));
     list_t list = { 0 };
     s_basics (&list, place);
     s_add (&list, xstrdup ("PYTHONUNBUFFERED=1"));
@@ -334,7 +334,7 @@ s_start_edge (const crew_t *self, int instance)
         s_add (&argv, text_format ("--tls-cert=%s", opt_str (self->options, "tls-cert")));
         s_add (&argv, text_format ("--tls-key=%s", opt_str (self->options, "tls-key")));
     }
-    char *page = place_share (self->place, "edge/dashboard/dist");
+    char *page = place_lend (self->place, place_share (self->place, "edge/dashboard/dist"));
     if (page)
         s_add (&argv, text_format ("--app-dir=%s", page));
     free (page);
@@ -358,6 +358,7 @@ s_start_python (const crew_t *self, const char *file)
     char *path = realpath (file, NULL);
     if (!path)
         return complain (false, "--actor %s: %s", file, strerror (errno));
+    path = place_lend (self->place, path);
     list_t argv = { 0 }, envp = { .items = crew_python_environment (self->place) };
     buf_t secrets = { 0 };
     s_add (&argv, xstrdup (PYTHON));

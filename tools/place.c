@@ -110,7 +110,7 @@ s_pick_user (place_t *self)
 //  Can the user that we drop to walk to this directory (which need not exist yet)? Asked in a
 //  process that has dropped already: only the kernel knows all the rules.
 static bool
-s_reachable (const place_t *self, const char *path)
+s_reachable (const place_t *self, const char *path, int mode)
 {
     pid_t pid = fork ();
     if (pid == 0) {
@@ -118,7 +118,7 @@ s_reachable (const place_t *self, const char *path)
             || setresuid (self->uid, self->uid, self->uid))
             _exit (1);
         char *parent = xstrdup (path);
-        while (access (parent, X_OK) != 0) {
+        while (access (parent, strcmp (parent, path) == 0 ? mode : X_OK) != 0) {
             if (errno != ENOENT || strcmp (parent, "/") == 0)
                 _exit (1);
             char *slash = strrchr (parent, '/');
@@ -211,7 +211,7 @@ place_open (place_t *self, const char *var, bool make)
     *self = (place_t) { .bin = s_own_directory () };
     s_name_parts (self, s_absolute (var ? var : "var"));
     s_pick_user (self);
-    bool reachable = !self->drop || s_reachable (self, self->var);
+    bool reachable = !self->drop || s_reachable (self, self->var, F_OK);
     if (!var && (!reachable || (!make && access (self->var, F_OK) != 0))
         && (make || access (VAR_INSTALLED, F_OK) == 0)) {
         s_name_parts (self, xstrdup (VAR_INSTALLED));
@@ -287,4 +287,39 @@ place_share (const place_t *self, const char *name)
         free (tries [n]);
     }
     return found;
+}
+
+//  Copies have the modes of fresh files: readable by those who can walk here.
+static bool
+s_copy (const char *from, const char *to)
+{
+    pid_t pid = fork ();
+    if (pid == 0) {
+        umask (022);
+        execlp ("cp", "cp", "-rT", "--no-preserve=all", "--", from, to, NULL);
+        _exit (127);
+    }
+    int status;
+    return pid > 0 && waitpid (pid, &status, 0) == pid && status == 0;
+}
+
+char *
+place_lend (const place_t *self, char *path)
+{
+    if (!path || !self->drop || s_reachable (self, path, R_OK))
+        return path;
+    const char *name = strrchr (path, '/') + 1;
+    char *directory = text_format ("%s/lent", self->var);
+    char *copy = text_format ("%s/%s", directory, name);
+    //  Never into what somebody else prepared: the directory is root's.
+    bool good = s_make (directory, 0755, 0, 0) && s_copy (path, copy);
+    free (directory);
+    if (!good) {
+        complain (0, "%s: user %s cannot read it, nor can it be copied to %s", path, self->user,
+                  copy);
+        free (copy);
+        return path;
+    }
+    free (path);
+    return copy;
 }

@@ -72,6 +72,7 @@ actor_command (int argc, char **argv)
     int code = DONE_ERROR;
     if (place_open (&place, opt_str (s_options, "var"), false)) {
         char *socket = text_format ("%s/broker.s", place.run);
+        file = place_lend (&place, file);
         if (access (socket, F_OK) == 0)
             code = s_serve (&place, file, argc - 2, argv + 2);
         else

@@ -117,6 +117,12 @@ class Stack:
             f"busbar {' '.join(arguments)}: {done.returncode}, {done.stdout}{done.stderr}"
         return done.stdout
 
+    def start_busbar(self, *arguments):
+        """Start a command that goes on until it is ended; its output in .stdout."""
+        return subprocess.Popen([str(BIN / "busbar"), *arguments], stdout=subprocess.PIPE, text=True,
+                                cwd=str(self.var), env={**os.environ, "BUSBAR_HOME": str(HOME),
+                                                        "BUSBAR_VAR": str(self.var / "v")})
+
     def stop(self, patience=45.0):
         """End it in order. Returns the exit code."""
         if self.process.poll() is None:

@@ -8,7 +8,7 @@ import tarfile
 import pytest
 
 from client import User
-from stack import BIN, Stack, wait_for
+from stack import BIN, HOME, Stack, wait_for
 
 PASSWORD = "Correct-horse-7-battery"
 COMMANDS = ("up", "call", "sub", "routes", "top", "actor", "token", "key", "migrate", "backup",
@@ -84,8 +84,7 @@ def test_sub_replays_and_follows(stack, sign_up):
     lines = stack.busbar("sub", channel, "--from", "0", "--count", "1").splitlines()
     event = json.loads(lines[0])
     assert (event["ch"], event["off"], event["key"]) == (channel, 1, first["id"])
-    follow = subprocess.Popen([str(BIN / "busbar"), "sub", channel, "--from", "1", "--count", "3",
-                               "--var", str(stack.var / "v")], stdout=subprocess.PIPE, text=True)
+    follow = stack.start_busbar("sub", channel, "--from", "1", "--count", "3")
     try:
         for name in ("two", "three", "four"):
             user.post("/workspaces", {"name": name}, expect=(200, 201))
@@ -101,8 +100,7 @@ def test_sub_replays_and_follows(stack, sign_up):
 def test_sub_goes_on_when_broker_and_owner_are_killed(stack, sign_up):
     user = sign_up("survivor")
     channel = f"user:{user.id}/workspaces"
-    follow = subprocess.Popen([str(BIN / "busbar"), "sub", channel, "--from", "0", "--count", "6",
-                               "--var", str(stack.var / "v")], stdout=subprocess.PIPE, text=True)
+    follow = stack.start_busbar("sub", channel, "--from", "0", "--count", "6")
     try:
         made = 0
         for victim in (None, "broker", "platform"):
@@ -121,15 +119,29 @@ def test_sub_goes_on_when_broker_and_owner_are_killed(stack, sign_up):
 
 
 def test_actor_runs_beside_the_system_and_is_known_everywhere(stack, tmp_path):
-    example = __file__.replace("tests/api/test_02_cli.py", "tools/examples/hello_actor.py")
-    running = subprocess.Popen([str(BIN / "busbar"), "actor", example, "--var", str(stack.var / "v")],
-                               env={"PATH": "/usr/bin:/bin", "BUSBAR_HOME": example.split("/tools/")[0]})
+    running = stack.start_busbar("actor", str(HOME / "tools" / "examples" / "hello_actor.py"))
     try:
         anyone = User(stack.base)
         wait_for(lambda: anyone.request("GET", "/hello/Ann").status_code == 200, "hello", 15)
         assert anyone.get("/hello/Ann") == {"text": "hello, Ann"}
         assert json.loads(stack.busbar("call", "hello.greet", "name=Bob")) == {"text": "hello, Bob"}
         assert "/hello/{name}" in anyone.get("/openapi.json")["paths"]
+    finally:
+        running.terminate()
+        assert running.wait(20) == 0
+
+
+def test_root_may_keep_its_actor_where_nobody_else_walks(stack, tmp_path):
+    example = HOME / "tools" / "examples" / "hello_actor.py"
+    closed = tmp_path / "closed"
+    closed.mkdir(mode=0o700)
+    copy = closed / "own_actor.py"
+    copy.write_text(example.read_text().replace('"hello"', '"own"').replace("/hello/", "/own/"))
+    copy.chmod(0o600)
+    running = stack.start_busbar("actor", str(copy))
+    try:
+        anyone = User(stack.base)
+        wait_for(lambda: anyone.request("GET", "/own/Ann").status_code == 200, "the actor", 15)
     finally:
         running.terminate()
         assert running.wait(20) == 0
