@@ -181,14 +181,10 @@ sub_snapshot (sub_t *self)
     if (self->cursor.size)
         mp_pair_text (&params, "cursor", buf_text (&self->cursor));
     snprintf (method, sizeof method, "%s.live.snapshot", channel->actor);
-    self->call = bus_call (edge->bus,
-                           &(bus_call_t){ .method = text_of (method),
-                                          .params = mp_buf (&params),
-                                          .identity = mp_buf (&self->client->session->identity),
-                                          .ttl = 5000,
-                                          .idempotent = true,
-                                          .on_reply = on_snapshot,
-                                          .arg = self });
+    //  Who may hear the channel was settled when it was subscribed to: the owner needs no identity.
+    self->call = bus_call (edge->bus, &(bus_call_t) {
+        .method = text_of (method), .params = mp_buf (&params), .ttl = 5000, .idempotent = true,
+        .on_reply = on_snapshot, .arg = self });
     buf_free (&params);
 }
 

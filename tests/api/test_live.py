@@ -279,17 +279,16 @@ class Events:
     """Server-sent events of a response, one dict per event."""
 
     def __init__(self, response):
-        self.lines = response.iter_lines()
+        self.pieces, self.rest = response.iter_raw(), b""
 
     def next(self):
-        fields = {}
-        for line in self.lines:
-            if not line and "data" in fields:
+        while True:
+            while b"\n\n" not in self.rest:
+                self.rest += next(self.pieces)
+            text, self.rest = self.rest.split(b"\n\n", 1)
+            fields = dict(line.split(": ", 1) for line in text.decode().splitlines() if line[:1] != ":")
+            if "data" in fields:
                 return fields
-            if line and not line.startswith(":"):
-                name, _, value = line.partition(":")
-                fields[name] = value.strip()
-        raise AssertionError("the stream ended")
 
 
 def test_server_sent_events_resume_where_they_ended(stack, sign_up):

@@ -1,0 +1,43 @@
+"""A bare WebSocket for tests that speak the frames themselves."""
+
+import asyncio
+
+import websockets
+
+
+class Closed(Exception):
+    def __init__(self, code, reason):
+        super().__init__(f"{code} {reason}")
+        self.code, self.reason = code, reason
+
+
+class Socket:
+    """with Socket(url, "busbar.v1.json") as socket: socket.send(…); socket.recv()"""
+
+    def __init__(self, url, subprotocol="busbar.v1.json", **options):
+        self.loop = asyncio.new_event_loop()
+        self.socket = self._run(self._open(url, subprotocol, options))
+
+    async def _open(self, url, subprotocol, options):
+        return await websockets.connect(url, subprotocols=[subprotocol], max_size=None, **options)
+
+    def _run(self, awaitable, timeout=10):
+        async def bounded():
+            return await asyncio.wait_for(awaitable, timeout)
+        return self.loop.run_until_complete(bounded())
+
+    def send(self, data):
+        self._run(self.socket.send(data))
+
+    def recv(self, timeout=5):
+        try:
+            return self._run(self.socket.recv(), timeout)
+        except websockets.ConnectionClosed:
+            raise Closed(self.socket.close_code, self.socket.close_reason) from None
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self._run(self.socket.close())
+        self.loop.close()
