@@ -26,6 +26,7 @@ typedef struct call {
     struct call *next;
     statement_t *statement;
     PGresult *result;
+    size_t size;             //  of the block
     size_t count;
     const char *params [];
 } call_t;

@@ -98,7 +98,7 @@ call_new (statement_t *statement, const char *const *params, size_t count)
     for (size_t n = 0; n < count; n++)
         size += params [n] ? strlen (params [n]) + 1 : 0;
     call_t *call = xmalloc (size);
-    *call = (call_t) { .statement = statement, .count = count };
+    *call = (call_t) { .statement = statement, .size = size, .count = count };
     statement->refs++;
     char *to = (char *) &call->params [count];
     for (size_t n = 0; n < count; n++) {

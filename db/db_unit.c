@@ -11,6 +11,7 @@
 #include "db/db_inner.h"
 
 #define BATCH_UNITS 256
+#define BATCH_BYTES (4 * 1024 * 1024)    //  of parameters: libpq keeps a copy until they are sent
 #define TRIES_MAX 4
 
 struct db_unit {
@@ -319,11 +320,15 @@ static void
 s_send_batch (db_t *db)
 {
     segment_t *segment = segment_new (db->lanes [DB_WRITE].conns, s_batch_ended, NULL);
-    while (db->units.first && !db->units.first->before && db->flying.count < BATCH_UNITS) {
+    size_t bytes = 0;
+    while (db->units.first && !db->units.first->before && db->flying.count < BATCH_UNITS
+           && bytes < BATCH_BYTES) {
         db_unit_t *unit = s_pop (&db->units);
         s_append (&db->flying, unit);
-        for (call_t *call = unit->first; call; call = call->next)
+        for (call_t *call = unit->first; call; call = call->next) {
             segment_run (segment, call);
+            bytes += call->size;
+        }
     }
     db->stats.waiting -= db->flying.count;
     db->stats.in_flight += db->flying.count;

@@ -3,7 +3,8 @@
 //
 //  Guests are made by  SELECT base.guest_create (name, password)  in the guest database,
 //  which keepers may call (guest.sql). A guest can spoil its own password and rights;
-//  guest_create puts it right again.
+//  guest_create puts it right again. There is no quota on disk: ask base.guest_size (name),
+//  and let a guest that is over it only read.
 
 #ifndef GUEST_H
 #define GUEST_H

@@ -115,6 +115,17 @@ BEGIN
     EXECUTE format ('DROP ROLE %I', guest);
 END $$;
 
+--  Bytes on disk. PostgreSQL has no quota: whoever keeps guests asks before letting one write.
+CREATE OR REPLACE FUNCTION base.guest_size (name text) RETURNS bigint
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    guest text := base.guest_name ($1);
+BEGIN
+    RETURN (SELECT coalesce (sum (pg_total_relation_size (c.oid)), 0)
+              FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+             WHERE n.nspname = guest AND c.relkind IN ('r', 'm', 'S'));
+END $$;
+
 REVOKE ALL ON ALL FUNCTIONS IN SCHEMA base FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION base.guest_create (text, text), base.guest_terminate (text, integer),
-    base.guest_drop (text) TO busbar_guest_keeper;
+    base.guest_drop (text), base.guest_size (text) TO busbar_guest_keeper;

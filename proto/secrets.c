@@ -22,7 +22,7 @@ s_wipe (void)
     s_used = 0;
 }
 
-//  Locking and keeping out of dumps may be refused (limits of a container): then it is plain memory.
+//  Locking and keeping out of dumps may be refused (limits of a container): plain memory then.
 static void
 s_prepare (void)
 {

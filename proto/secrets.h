@@ -1,5 +1,5 @@
-//  secrets.h -- what a process must know and nobody else may see: `name=value` lines from an inherited
-//  descriptor, kept out of swap and core dumps where the system allows, wiped at exit.
+//  secrets.h -- what a process must know and nobody else may see: `name=value` lines from an
+//  inherited descriptor, kept out of swap and core dumps where the system allows, wiped at exit.
 
 #ifndef SECRETS_H
 #define SECRETS_H
@@ -8,9 +8,9 @@
 //  A later call replaces what an earlier one read. Lines without a `=` are skipped.
 void secrets_read (int fd);
 
-//  Value of a name ("db_password"), borrowed until the next secrets_read; NULL when absent. For runs by
-//  hand the environment is asked for the name in upper case; jwt_secret also answers to JWT_SECRET_KEY
-//  and SECRET_KEY.
+//  Value of a name ("db_password"), borrowed until the next secrets_read; NULL when absent. For
+//  runs by hand the environment is asked for the name in upper case; jwt_secret answers to
+//  JWT_SECRET_KEY and SECRET_KEY.
 const char *secrets_get (const char *name);
 
 #endif

@@ -1,5 +1,6 @@
 //  test_db.c -- the lanes against a real PostgreSQL: order, batches, failures, loss, cancellation.
 
+#include <errno.h>
 #include <setjmp.h>
 #include <signal.h>
 #include <stdarg.h>
@@ -472,6 +473,40 @@ a_lost_connection_leaves_writes_unknown (void **state)
     assert_int_equal (s_query (ours, DB_READ, "echo", P ("still")).code, E_NONE);
 }
 
+//  No way back for a while: who waits is told after a second, who comes then at once.
+static void
+without_a_connection_nobody_waits_for_long (void **state)
+{
+    ours_t *ours = *state;
+    heard_t who = s_query (ours, DB_WRITE, "who", NULL, 0);
+    help_sql ("ALTER ROLE busbar_unit NOLOGIN");
+    help_sql ("SELECT pg_terminate_backend (pid) FROM pg_stat_activity "
+              "WHERE usename = 'busbar_unit'");
+    //  Once the process is gone, its end of the socket is closed.
+    while (db_up (ours->db) || kill (atoi (who.value), 0) == 0 || errno != ESRCH)
+        loop_turn (ours->loop, 10);
+    for (int n = 0; n < 10; n++)
+        loop_turn (ours->loop, 0);
+    heard_t unit = { 0 };
+    s_unit (ours, &unit, 1);
+    int64_t begin = loop_now (ours->loop);
+    heard_t read = s_query (ours, DB_READ, "echo", P ("r"));
+    assert_int_equal (read.code, E_UNAVAILABLE);
+    assert_true (help_until (ours->loop, &unit.calls, 1));
+    assert_int_equal (unit.code, E_UNAVAILABLE);
+    assert_false (unit.unknown);
+    assert_true (loop_now (ours->loop) - begin < 5000);
+    begin = loop_now (ours->loop);
+    assert_int_equal (s_query (ours, DB_READ, "echo", P ("r")).code, E_UNAVAILABLE);
+    assert_true (loop_now (ours->loop) - begin < 500);
+    help_sql ("ALTER ROLE busbar_unit LOGIN");
+    int64_t end = loop_now (ours->loop) + 10000;
+    while (!db_up (ours->db) && loop_now (ours->loop) < end)
+        loop_turn (ours->loop, 50);
+    assert_int_equal (s_query (ours, DB_WRITE, "echo", P ("w")).code, E_NONE);
+    assert_int_equal (s_query (ours, DB_READ, "echo", P ("r")).code, E_NONE);
+}
+
 //  The server crashes under load: every unit is told exactly once, and those told "done" are there.
 static void
 a_crash_of_the_server_is_survived (void **state)
@@ -529,6 +564,7 @@ main (void)
         TEST (before_the_commit_a_unit_may_grow_or_stop),
         TEST (another_writer_of_the_channel_costs_a_re_run_only),
         TEST (a_lost_connection_leaves_writes_unknown),
+        TEST (without_a_connection_nobody_waits_for_long),
         TEST (a_crash_of_the_server_is_survived),
     };
     int failed = cmocka_run_group_tests (tests, NULL, NULL);

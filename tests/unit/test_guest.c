@@ -428,6 +428,7 @@ keepers_touch_guests_only (void **state)
         if (s_keeper_may (pg, denied [n]))
             fail_msg ("a keeper may %s", denied [n]);
     assert_true (s_keeper_may (pg, "SELECT base.guest_terminate ('" BOB "')"));
+    assert_true (s_keeper_may (pg, "SELECT 1 / base.guest_size ('" BOB "')"));
     assert_true (s_keeper_may (pg, "SELECT base.guest_drop ('" BOB "')"));
     assert_true (s_keeper_may (pg, "SELECT base.guest_drop ('" BOB "')"));
     PQfinish (pg);
