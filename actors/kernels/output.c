@@ -404,18 +404,6 @@ output_flush (output_t *self, output_event_fn *fn, void *arg)
 }
 
 bool
-output_update (output_t *self, text_t display_id, mp_t content)
-{
-    bool found = false;
-    for (item_t *at = self->shown.first; at; at = at->next)
-        if (at->display && text_is (display_id, at->display)) {
-            s_fill_display (at, content);
-            found = true;
-        }
-    return found;
-}
-
-bool
 output_has_display (const output_t *self, text_t display_id)
 {
     for (const item_t *at = self->shown.first; at; at = at->next)
@@ -484,6 +472,19 @@ output_text (const output_t *self, buf_t *text)
             buf_put (text, at->body.data, at->body.size);
         else if (at->kind != ITEM_ERROR)
             s_plain (at, text);
+}
+
+void
+output_error (const output_t *self, buf_t *json)
+{
+    const item_t *error = NULL;
+    const list_t *const lists [] = { &self->shown, &self->waiting };
+    for (size_t n = 0; n < 2; n++)
+        for (const item_t *at = lists [n]->first; at; at = at->next)
+            if (at->kind == ITEM_ERROR)
+                error = at;
+    if (error)
+        buf_put (json, error->body.data, error->body.size);
 }
 
 size_t

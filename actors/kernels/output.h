@@ -28,13 +28,14 @@ void output_lost (output_t *self);
 bool output_add (output_t *self, text_t type, mp_t content);
 void output_flush (output_t *self, output_event_fn *fn, void *arg);
 
-//  Replace what is shown under a display id (update_display_data of any cell). False: nothing of
-//  ours has it.
-bool output_update (output_t *self, text_t display_id, mp_t content);
+//  Is something shown under that display id? Then updates of it from other cells are for this one
+//  too.
 bool output_has_display (const output_t *self, text_t display_id);
 
 //  Outputs of the cell in nbformat 4.5, a JSON array.
 void output_notebook (const output_t *self, buf_t *json);
+//  The last error, {ename, evalue, traceback}; nothing when there is none.
+void output_error (const output_t *self, buf_t *json);
 //  What a person would read: streams and plain texts.
 void output_text (const output_t *self, buf_t *text);
 

@@ -258,11 +258,11 @@ s_on_spawner (void *arg, uint32_t events)
     (void) events;
     sandbox_t *self = arg;
     packet_t tell;
-    char none [8];
+    process_tree_t tree;
     int fds [SPAWNER_FDS];
     size_t count;
     ssize_t got;
-    while ((got = packet_receive (self->spawner, &tell, none, sizeof none, fds, &count)) >= 0) {
+    while ((got = packet_receive (self->spawner, &tell, &tree, sizeof tree, fds, &count)) >= 0) {
         box_t *box = s_find (self, &tell);
         if (box && tell.kind == TELL_STARTED)
             s_on_started (box, &tell, count ? fds [0] : -1);
@@ -271,7 +271,9 @@ s_on_spawner (void *arg, uint32_t events)
         else
             for (size_t n = 0; n < count; n++)
                 close (fds [n]);
-        if (box && tell.kind == TELL_ENDED)
+        if (box && tell.kind == TELL_MEASURED && got == sizeof tree && !box->orphan)
+            box->life.measured (box->life.arg, tree);
+        else if (box && tell.kind == TELL_ENDED)
             s_box_ended (box, tell.number);
     }
     if (got == -2) {
@@ -459,12 +461,11 @@ box_kill (box_t *self)
         s_ask (self->sandbox, ASK_KILL, self->pid, 0);
 }
 
-process_tree_t
+void
 box_measure (box_t *self, uint64_t closer)
 {
-    if (!self->pid || self->state == BOX_ENDED)
-        return (process_tree_t) { 0, 0 };
-    return process_measure (self->pid, closer);
+    if (self->pid && self->state != BOX_ENDED)
+        s_ask (self->sandbox, ASK_MEASURE, self->pid, (int) (closer >> 20));
 }
 
 //  ---- the probe ----
@@ -476,6 +477,13 @@ s_probe_bound (void *arg, const char *const endpoints [JUPYTER_CHANNELS])
 {
     (void) arg;
     (void) endpoints;
+}
+
+static void
+s_probe_measured (void *arg, process_tree_t tree)
+{
+    (void) arg;
+    (void) tree;
 }
 
 static void
@@ -510,7 +518,7 @@ s_probe_next (sandbox_t *self)
 {
     static const char *const command [] = { "/usr/bin/true", NULL };
     box_conf_t conf = { .argv = command, .kernel = "probe", .key = "probe" };
-    box_life_t life = { s_probe_bound, s_probe_ended, self };
+    box_life_t life = { s_probe_bound, s_probe_ended, s_probe_measured, self };
     sandbox_kind_t last = self->root ? SANDBOX_SETPRIV : SANDBOX_USERNS;
     while (!self->probe.box && self->probe.kind < last) {
         self->probe.kind++;

@@ -40,6 +40,7 @@ typedef struct {
     const char *const *env;              //  name, value, …
     const char *kernel;                  //  its kernelspec's name
     const char *key;                     //  that signs its messages
+    const char *dir;                     //  its kernelspec's directory: visible too; NULL: none
 } box_conf_t;
 
 typedef struct {
@@ -48,6 +49,8 @@ typedef struct {
     //  The tree is gone; `status` as of waitpid, -1 unknown. `said`: the last it wrote to its
     //  standard output and error.
     void (*ended) (void *arg, int status, text_t said);
+    //  What box_measure found.
+    void (*measured) (void *arg, process_tree_t tree);
     void *arg;
 } box_life_t;
 
@@ -58,6 +61,7 @@ void box_destroy (box_t **self_p);
 
 void box_signal (box_t *self, int signo);         //  to the kernel's own process
 void box_kill (box_t *self);                      //  everything in it
-process_tree_t box_measure (box_t *self, uint64_t closer);
+//  Ask how large it is. Above `closer` bytes pages shared between its processes are counted once.
+void box_measure (box_t *self, uint64_t closer);
 
 #endif

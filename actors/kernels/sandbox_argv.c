@@ -97,7 +97,7 @@ s_file (buf_t *out, int fd, const char *path)
 //  All that can be written has a size, and the root and /dev, memory disks without one, become
 //  read-only.
 static void
-s_writable (buf_t *out, uint64_t disk)
+s_writable (buf_t *out, uint64_t disk, const char *spec)
 {
     s_add_all (out, "--proc", "/proc", "--dev", "/dev", NULL);
     s_disk (out, disk, "/dev/shm");
@@ -109,6 +109,8 @@ s_writable (buf_t *out, uint64_t disk)
     s_file (out, BOX_FD_GROUP, "/etc/group");
     s_file (out, BOX_FD_HOSTS, "/etc/hosts");
     s_file (out, BOX_FD_NSSWITCH, "/etc/nsswitch.conf");
+    if (spec && strncmp (spec, "/usr/", 5) != 0)
+        s_add_all (out, "--ro-bind", spec, spec, NULL);
     s_add_all (out, "--remount-ro", "/dev", "--remount-ro", "/", "--chdir", "/tmp", "--seccomp",
                NULL);
     s_add_number (out, "", SPAWNER_FIRST_FD + BOX_FD_SECCOMP, "");
@@ -159,7 +161,7 @@ sandbox_argv (buf_t *out, sandbox_kind_t kind, const sandbox_conf_t *conf, uint3
     }
     s_namespaces (out, kind);
     s_system (out);
-    s_writable (out, (uint64_t) conf->disk << 20);
+    s_writable (out, (uint64_t) conf->disk << 20, box->dir);
     s_environment (out, box);
     s_add (out, "--");
     if (kind == SANDBOX_SETPRIV) {

@@ -22,9 +22,11 @@ typedef enum {
     ASK_SIGNAL,              //  pid, number: signal for the innermost process
     ASK_KILL,                //  pid: the whole tree, at once
     ASK_SOCKETS,             //  pid: descriptors of the kernel's sockets, none while one is missing
+    ASK_MEASURE,             //  pid, number: MiB above which shared pages are told apart
     TELL_STARTED,            //  pid, or -1 and number: errno; with a pidfd
     TELL_ENDED,              //  pid, number: wait status
-    TELL_SOCKETS             //  pid; with one descriptor per socket
+    TELL_SOCKETS,            //  pid; with one descriptor per socket
+    TELL_MEASURED            //  pid; a process_tree_t follows
 } packet_kind_t;
 
 typedef struct {

@@ -259,6 +259,20 @@ live (world_t *self)
     return count;
 }
 
+//  Every actor of this process knows that many instances.
+static inline bool
+all_know (world_t *self, size_t count)
+{
+    for (int i = 0; i < 3; i++) {
+        size_t known = count;
+        if (self->actors [i].bus)
+            bus_route (self->actors [i].bus, TEXT ("echo.back"), &known);
+        if (known != count)
+            return false;
+    }
+    return true;
+}
+
 static inline world_t *
 world_new (void)
 {

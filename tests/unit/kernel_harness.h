@@ -32,6 +32,8 @@ typedef struct {
     box_t *box;
     jupyter_t *jupyter;
     bool probed, ready, finished, ended, asked;
+    process_tree_t tree;
+    bool measured;
     int status;              //  of the process
     int lost;                //  times that output broke off
     char verdict [32];       //  status of the reply
@@ -134,6 +136,23 @@ bench_on_ended (void *arg, int status, text_t said)
 }
 
 static void
+bench_on_measured (void *arg, process_tree_t tree)
+{
+    bench_t *self = arg;
+    self->tree = tree;
+    self->measured = true;
+}
+
+static inline process_tree_t
+bench_measure (bench_t *self, uint64_t closer)
+{
+    self->measured = false;
+    box_measure (self->box, closer);
+    assert_true (bench_wait (self, &self->measured, 10));
+    return self->tree;
+}
+
+static void
 bench_start (bench_t *self, const char *const *argv)
 {
     static const char key [] = "5e1f0c9b4a7d4c0f8b3e2a1d6c5b4a39";
@@ -142,7 +161,7 @@ bench_start (bench_t *self, const char *const *argv)
         bench_on_ready, bench_on_message, bench_on_finished, bench_skip, bench_on_lost, self });
     self->box =
         box_start (self->sandbox, &(box_conf_t){ .argv = argv, .kernel = "test", .key = key },
-                   &(box_life_t){ bench_on_bound, bench_on_ended, self });
+                   &(box_life_t){ bench_on_bound, bench_on_ended, bench_on_measured, self });
     assert_non_null (self->box);
     assert_true (bench_wait (self, &self->ready, 30));
 }

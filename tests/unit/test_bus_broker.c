@@ -73,7 +73,7 @@ test_calls_and_claims (void **state)
     UNTIL (world, world->replies == 1000);
     assert_int_equal (world->statuses [200], 1000);
     text_t key = TEXT ("user:9");
-    UNTIL (world, bus_owner (world->actors [0].bus, key) && bus_owner (world->actors [1].bus, key));
+    UNTIL (world, all_know (world, 2));
     int other = bus_owns (world->actors [0].bus, key) ? 1 : 0;
     bus_claim (world->actors [other].bus, key, false);
     UNTIL (world, !bus_owns (world->actors [1 - other].bus, key));

@@ -130,10 +130,8 @@ test_a_draining_actor_finishes_and_gets_nothing_new (void **state)
     world_t *world = world_new ();
     world_open (world, 2, 0);
     test_actor_t *leaver = &world->actors [0];
-    while (leaver->held_count == 0) {
-        CALL (world, "echo.hold");
-        loop_turn (world->loop, 10);
-    }
+    CALL (world, "echo.hold", .slot = "echo.1");
+    UNTIL (world, leaver->held_count == 1);
     bus_leave (leaver->bus);
     UNTIL (world, live (world) == 1);
     size_t served = leaver->served, replies = world->replies;
@@ -226,10 +224,8 @@ test_a_dead_broker_stops_no_call (void **state)
     world_t *world = world_new ();
     world_open (world, 2, 0);
     test_actor_t *actor = &world->actors [0];
-    while (actor->held_count == 0) {
-        CALL (world, "echo.hold");
-        loop_turn (world->loop, 10);
-    }
+    CALL (world, "echo.hold", .slot = "echo.1");
+    UNTIL (world, actor->held_count == 1);
     small_close (&world->broker);
     UNTIL (world, !bus_connected (world->client));
     size_t replies = world->replies;
@@ -331,8 +327,7 @@ test_keys_stay_with_their_instance (void **state)
     (void) state;
     world_t *world = world_new ();
     world_open (world, 3, 0);
-    UNTIL (world, bus_owner (world->actors [0].bus, TEXT ("user:1"))
-                  && bus_owner (world->actors [2].bus, TEXT ("user:1")));
+    UNTIL (world, all_know (world, 3));
     size_t owned [3] = { 0 };
     for (int user = 0; user < 60; user++) {
         char key [16];
@@ -361,7 +356,7 @@ test_a_claim_wins_over_the_hash (void **state)
     world_t *world = world_new ();
     world_open (world, 2, 0);
     text_t key = TEXT ("user:1");
-    UNTIL (world, bus_owner (world->actors [0].bus, key) && bus_owner (world->actors [1].bus, key));
+    UNTIL (world, all_know (world, 2));
     int other = bus_owns (world->actors [0].bus, key) ? 1 : 0;
     bus_claim (world->actors [other].bus, key, false);
     assert_true (bus_owns (world->actors [other].bus, key));

@@ -1,0 +1,734 @@
+//  kernel.c -- states, queue and timers of one kernel.
+
+#include <signal.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/wait.h>
+
+#include "actors/kit/fsm.h"
+#include "kernel.h"
+#include "proto/json.h"
+#include "proto/log.h"
+#include "proto/token.h"
+
+#define FLUSH_EVERY 50           //  ms: at most 20 events a second of one kind
+#define LOOK_BUSY 200            //  ms between looks at memory while a cell runs
+#define LOOK_IDLE 2000
+#define RECENT_MAX 32            //  finished cells that may still say something
+#define RECENT_BYTES (16 << 20)  //  of their outputs together
+#define STOP_STEP 2500           //  ms from one word of farewell to the next, louder one
+
+//  from, event, to
+static const move_t moves [] = {
+    { "starting", "ready", "idle", NULL },
+    { "idle", "run", "busy", NULL },
+    { "busy", "done", "idle", NULL },
+    { "busy", "interrupt", "interrupting", NULL },
+    { "interrupting", "done", "idle", NULL },
+    { "starting", "stop", "stopping", NULL },
+    { "idle", "stop", "stopping", NULL },
+    { "busy", "stop", "stopping", NULL },
+    { "interrupting", "stop", "stopping", NULL },
+    { "starting", "died", "dead", NULL },
+    { "idle", "died", "dead", NULL },
+    { "busy", "died", "dead", NULL },
+    { "interrupting", "died", "dead", NULL },
+    { "stopping", "died", "dead", NULL },
+    { 0 } };
+
+//  What is done about a cell that shall end, and when.
+static const struct {
+    int64_t after;               //  ms since the interrupt
+    int signo;
+    const char *name;
+} harsher [] = { { 0, SIGINT, "SIGINT" }, { 3000, SIGINT, "SIGINT" },
+                 { 10000, SIGTERM, "SIGTERM" }, { 15000, SIGKILL, "SIGKILL" } };
+
+#define STEPS (sizeof harsher / sizeof *harsher)
+
+struct kernel {
+    const kernel_conf_t *conf;
+    const spec_t *spec;
+    char *language, *notebook, *user;
+    char id [37];
+    const char *state;
+    box_t *box;
+    jupyter_t *jupyter;
+    cell_t *queue, *running;
+    cell_t *recent;                      //  newest first
+    ltimer_t *flush, *look, *harsh, *farewell;
+    int64_t flushed;                     //  when output was last told
+    int64_t interrupted;                 //  when
+    size_t step;                         //  of `harsher`, or of the farewell
+    int64_t used;
+    uint64_t memory, peak, traffic;
+    bool out_of_memory, late;            //  why it was killed: too large; not ready in time
+    bool gone;                           //  box has ended
+};
+
+static void s_next (kernel_t *self);
+
+//  ---- cells ----
+
+cell_t *
+cell_new (const char *id, const char *cell_id, text_t code, size_t cap)
+{
+    cell_t *self = xcalloc (1, sizeof *self);
+    snprintf (self->id, sizeof self->id, "%s", id);
+    self->cell_id = xstrdup (cell_id);
+    self->code = xmalloc (code.size + 1);
+    memcpy (self->code, code.data, code.size);
+    self->code [code.size] = 0;
+    self->output = output_new (cap);
+    return self;
+}
+
+static void
+s_cell_free (cell_t *cell)
+{
+    output_destroy (&cell->output);
+    buf_free (&cell->error);
+    free (cell->cell_id);
+    free (cell->code);
+    free (cell);
+}
+
+static void
+s_cell_forget (kernel_t *self, cell_t *cell)
+{
+    self->conf->calls.forgotten (self->conf->calls.arg, cell);
+    s_cell_free (cell);
+}
+
+static void
+s_event (kernel_t *self, cell_t *cell, const char *type, const char *format, ...)
+    __attribute__ ((format (printf, 4, 5)));
+
+static void
+s_event (kernel_t *self, cell_t *cell, const char *type, const char *format, ...)
+{
+    char json [256];
+    va_list args;
+    va_start (args, format);
+    vsnprintf (json, sizeof json, format, args);
+    va_end (args);
+    self->conf->calls.event (self->conf->calls.arg, cell, type, text_of (json));
+}
+
+static void
+s_cell_error (cell_t *cell, const char *name, const char *text)
+{
+    buf_clear (&cell->error);
+    buf_puts (&cell->error, "{\"ename\":");
+    json_quote (text_of (name), &cell->error);
+    buf_puts (&cell->error, ",\"evalue\":");
+    json_quote (text_of (text), &cell->error);
+    buf_puts (&cell->error, ",\"traceback\":[]}");
+}
+
+//  ---- telling output ----
+
+typedef struct {
+    kernel_t *kernel;
+    cell_t *cell;
+} flushing_t;
+
+static void
+s_on_output_event (void *arg, const char *type, text_t data)
+{
+    flushing_t *at = arg;
+    at->kernel->conf->calls.event (at->kernel->conf->calls.arg, at->cell, type, data);
+}
+
+static void
+s_flush_cell (kernel_t *self, cell_t *cell)
+{
+    if (!cell->dirty)
+        return;
+    cell->dirty = false;
+    output_flush (cell->output, s_on_output_event, &(flushing_t) { self, cell });
+    if (cell->outcome)
+        self->conf->calls.changed (self->conf->calls.arg, cell);
+}
+
+static void
+s_on_flush (void *arg)
+{
+    kernel_t *self = arg;
+    self->flushed = loop_now (self->conf->loop);
+    if (self->running)
+        s_flush_cell (self, self->running);
+    for (cell_t *cell = self->recent; cell; cell = cell->next)
+        s_flush_cell (self, cell);
+}
+
+static void
+s_dirty (kernel_t *self, cell_t *cell)
+{
+    cell->dirty = true;
+    if (!ltimer_active (self->flush)) {
+        int64_t since = loop_now (self->conf->loop) - self->flushed;
+        ltimer_set (self->flush, since >= FLUSH_EVERY ? 0 : FLUSH_EVERY - since);
+    }
+}
+
+//  ---- finished cells ----
+
+//  They stay for what their threads still say, until the same cell runs again or others need the
+//  room.
+static void
+s_trim (kernel_t *self, const char *cell_id)
+{
+    size_t count = 0, bytes = 0;
+    for (cell_t **at = &self->recent; *at;) {
+        cell_t *cell = *at;
+        count++;
+        bytes += output_size (cell->output);
+        bool again = cell_id && cell->cell_id && strcmp (cell_id, cell->cell_id) == 0;
+        if (count > RECENT_MAX || bytes > RECENT_BYTES || again) {
+            *at = cell->next;
+            s_flush_cell (self, cell);
+            s_cell_forget (self, cell);
+        }
+        else
+            at = &cell->next;
+    }
+}
+
+static void
+s_finish (kernel_t *self, cell_t *cell, const char *outcome)
+{
+    s_flush_cell (self, cell);
+    cell->outcome = outcome;
+    cell->asked = false;
+    cell->ended = loop_now (self->conf->loop);
+    cell->next = self->recent;
+    self->recent = cell;
+    self->used = cell->ended;
+    self->conf->calls.finished (self->conf->calls.arg, cell);
+    s_trim (self, NULL);
+}
+
+static void
+s_fail_all (kernel_t *self, const char *running, const char *queued, const char *name,
+            const char *why)
+{
+    cell_t *cell = self->running;
+    self->running = NULL;
+    if (cell) {
+        s_cell_error (cell, name, why);
+        s_finish (self, cell, cell->interrupted ? "cancelled" : running);
+    }
+    while ((cell = self->queue)) {
+        self->queue = cell->next;
+        s_cell_error (cell, name, why);
+        s_finish (self, cell, queued);
+    }
+}
+
+//  ---- states ----
+
+static bool
+s_step (kernel_t *self, const char *event)
+{
+    const char *state = fsm_step (moves, self->state, event, self);
+    if (!state)
+        return false;
+    self->state = state;
+    ltimer_set (self->look, self->running ? LOOK_BUSY : LOOK_IDLE);
+    self->conf->calls.kernel (self->conf->calls.arg, self, state);
+    return true;
+}
+
+static void
+s_free (kernel_t *self)
+{
+    jupyter_destroy (&self->jupyter);
+    box_destroy (&self->box);
+    ltimer_end (&self->flush);
+    ltimer_end (&self->look);
+    ltimer_end (&self->harsh);
+    ltimer_end (&self->farewell);
+    free (self->language);
+    free (self->notebook);
+    free (self->user);
+    free (self);
+}
+
+//  The last line of what a process said, for people.
+static void
+s_last_line (text_t said, char *out, size_t room)
+{
+    while (said.size && (said.data [said.size - 1] == '\n' || said.data [said.size - 1] == ' '))
+        said.size--;
+    size_t from = said.size;
+    while (from && said.data [from - 1] != '\n')
+        from--;
+    text_t line = { said.data + from, said.size - from };
+    if (line.size > 200)
+        line.size = 200;
+    while (line.size && !text_utf8 (line))
+        line.size--;
+    snprintf (out, room, "%.*s", (int) line.size, line.size ? line.data : "");
+}
+
+static void
+s_why_dead (kernel_t *self, int status, text_t said, char *why, size_t room)
+{
+    char line [256];
+    s_last_line (said, line, sizeof line);
+    if (self->out_of_memory)
+        snprintf (why, room, "memory limit of %llu MiB exceeded",
+                  (unsigned long long)self->conf->memory >> 20);
+    else if (self->late)
+        snprintf (why, room, "kernel was not ready in time");
+    else if (strcmp (self->state, "starting") == 0)
+        snprintf (why, room, "kernel did not start%s%s", *line ? ": " : "", line);
+    else if (WIFSIGNALED (status) || (WIFEXITED (status) && WEXITSTATUS (status) > 128))
+        snprintf (why, room, "kernel was killed by signal %d",
+                  WIFSIGNALED (status) ? WTERMSIG (status) : WEXITSTATUS (status) - 128);
+    else
+        snprintf (why, room, "kernel exited with code %d",
+                  WIFEXITED (status) ? WEXITSTATUS (status) : -1);
+}
+
+static void
+s_on_ended (void *arg, int status, text_t said)
+{
+    kernel_t *self = arg;
+    char why [512];
+    s_why_dead (self, status, said, why, sizeof why);
+    self->gone = true;
+    if (strcmp (self->state, "stopping") != 0)
+        log_warn ("kernel died", "kernel", self->id, "language", self->language, "why", why);
+    s_fail_all (self, "failed", "aborted", self->out_of_memory ? "OutOfMemory" : "KernelDied", why);
+    s_step (self, "died");
+    while (self->recent) {
+        cell_t *cell = self->recent;
+        self->recent = cell->next;
+        s_flush_cell (self, cell);
+        s_cell_forget (self, cell);
+    }
+    s_free (self);
+}
+
+static void
+s_on_bound (void *arg, const char *const endpoints [JUPYTER_CHANNELS])
+{
+    kernel_t *self = arg;
+    if (!jupyter_connect (self->jupyter, endpoints))
+        box_kill (self->box);
+}
+
+static void
+s_on_ready (void *arg)
+{
+    kernel_t *self = arg;
+    ltimer_stop (self->farewell);
+    if (s_step (self, "ready"))
+        s_next (self);
+}
+
+//  ---- running ----
+
+static void
+s_next (kernel_t *self)
+{
+    cell_t *cell = self->queue;
+    if (!cell || strcmp (self->state, "idle") != 0)
+        return;
+    const char *request = jupyter_execute (self->jupyter, text_of (cell->code));
+    if (!request) {
+        box_kill (self->box);            //  its shell takes nothing any more
+        return;
+    }
+    self->queue = cell->next;
+    cell->next = NULL;
+    s_trim (self, cell->cell_id);
+    self->running = cell;
+    snprintf (cell->request, sizeof cell->request, "%s", request);
+    cell->began = self->used = loop_now (self->conf->loop);
+    s_step (self, "run");
+    self->conf->calls.began (self->conf->calls.arg, cell);
+}
+
+static cell_t *
+s_cell_of (kernel_t *self, text_t request)
+{
+    if (self->running && text_is (request, self->running->request))
+        return self->running;
+    for (cell_t *cell = self->recent; cell; cell = cell->next)
+        if (cell->request [0] && text_is (request, cell->request))
+            return cell;
+    return NULL;
+}
+
+static bool
+s_is_output (text_t type)
+{
+    static const char *const types [] = { "stream",         "display_data", "update_display_data",
+                                         "execute_result", "error",        "clear_output" };
+    for (size_t n = 0; n < sizeof types / sizeof *types; n++)
+        if (text_is (type, types [n]))
+            return true;
+    return false;
+}
+
+static bool
+s_on_skip (void *arg, text_t request, text_t type, size_t size)
+{
+    kernel_t *self = arg;
+    cell_t *cell = s_is_output (type) ? s_cell_of (self, request) : NULL;
+    if (!cell)
+        return true;
+    if (!output_full (cell->output, type, size))
+        return false;
+    s_dirty (self, cell);
+    return true;
+}
+
+//  A display may stand in another cell than the one that updates it.
+static void
+s_update_others (kernel_t *self, const cell_t *from, const jupyter_message_t *message)
+{
+    text_t id = mp_text (mp_get (mp_get (message->content, "transient"), "display_id"));
+    for (cell_t *cell = self->recent; cell && id.size; cell = cell->next)
+        if (cell != from && output_has_display (cell->output, id)
+            && output_add (cell->output, message->type, message->content))
+            s_dirty (self, cell);
+}
+
+static void
+s_on_input_request (kernel_t *self, cell_t *cell, const jupyter_message_t *message)
+{
+    buf_t json = { 0 };
+    buf_puts (&json, "{\"prompt\":");
+    json_quote (mp_text (mp_get (message->content, "prompt")), &json);
+    buf_putf (&json, ",\"password\":%s}",
+              mp_bool (mp_get (message->content, "password")) ? "true" : "false");
+    s_flush_cell (self, cell);
+    cell->asked = true;
+    self->conf->calls.event (self->conf->calls.arg, cell, "input_request", buf_text (&json));
+    buf_free (&json);
+}
+
+static void
+s_on_message (void *arg, const jupyter_message_t *message)
+{
+    kernel_t *self = arg;
+    cell_t *cell = s_cell_of (self, message->parent);
+    if (!cell)
+        return;
+    if (text_is (message->type, "input_request")) {
+        s_on_input_request (self, cell, message);
+        return;
+    }
+    if (text_is (message->type, "update_display_data"))
+        s_update_others (self, cell, message);
+    if (output_add (cell->output, message->type, message->content))
+        s_dirty (self, cell);
+}
+
+static void
+s_on_lost (void *arg)
+{
+    kernel_t *self = arg;
+    if (self->running) {
+        output_lost (self->running->output);
+        s_dirty (self, self->running);
+    }
+}
+
+static void
+s_reply_error (cell_t *cell, mp_t reply)
+{
+    if (mp_type (mp_get (reply, "ename")) != MP_TEXT)
+        return;
+    //  Through the same limits as an error on iopub.
+    output_t *output = output_new (0);
+    output_add (output, TEXT ("error"), reply);
+    buf_clear (&cell->error);
+    output_error (output, &cell->error);
+    output_destroy (&output);
+}
+
+static void
+s_on_finished (void *arg, text_t id, text_t status, mp_t reply)
+{
+    kernel_t *self = arg;
+    cell_t *cell = self->running;
+    if (!cell || !text_is (id, cell->request))
+        return;
+    self->running = NULL;
+    ltimer_stop (self->harsh);
+    cell->execution_count = mp_int (mp_get (reply, "execution_count"));
+    s_reply_error (cell, reply);
+    bool aborted = text_is (status, "aborted") || text_is (status, "abort");
+    const char *outcome = text_is (status, "ok") ? "succeeded" : aborted ? "aborted" : "failed";
+    if (cell->interrupted && !text_is (status, "ok"))
+        outcome = "cancelled";
+    if (cell->interrupted && cell->error.size == 0 && !text_is (status, "ok"))
+        s_cell_error (cell, "Interrupted", "execution was interrupted");
+    s_step (self, "done");
+    s_finish (self, cell, outcome);
+    s_next (self);
+}
+
+//  ---- the watch ----
+
+static void
+s_on_look (void *arg)
+{
+    kernel_t *self = arg;
+    ltimer_set (self->look, self->running ? LOOK_BUSY : LOOK_IDLE);
+    box_measure (self->box, self->conf->memory);
+}
+
+static void
+s_on_measured (void *arg, process_tree_t tree)
+{
+    kernel_t *self = arg;
+    self->memory = tree.memory;
+    if (self->memory > self->peak)
+        self->peak = self->memory;
+    if (self->memory <= self->conf->memory || self->out_of_memory)
+        return;
+    self->out_of_memory = true;
+    if (self->running) {
+        s_flush_cell (self, self->running);
+        s_event (self, self->running, "oom", "{\"limit\":%llu,\"peak\":%llu}",
+                 (unsigned long long) self->conf->memory, (unsigned long long) self->peak);
+    }
+    box_kill (self->box);
+}
+
+//  ---- interrupting ----
+
+static void
+s_on_harsh (void *arg)
+{
+    kernel_t *self = arg;
+    if (!self->running || self->step >= STEPS)
+        return;
+    int signo = harsher [self->step].signo;
+    s_event (self, self->running, "interrupting", "{\"step\":%zu,\"signal\":\"%s\"}",
+             self->step + 1, harsher [self->step].name);
+    if (signo == SIGKILL)
+        box_kill (self->box);
+    else if (signo == SIGINT && self->spec->messages)
+        jupyter_interrupt (self->jupyter);
+    else
+        box_signal (self->box, signo);
+    if (++self->step < STEPS)
+        ltimer_set (self->harsh,
+                    self->interrupted + harsher [self->step].after - loop_now (self->conf->loop));
+}
+
+void
+kernel_interrupt (kernel_t *self, cell_t *cell)
+{
+    if (cell == self->running) {
+        //  Asked again, it does not begin anew: the steps go on.
+        bool first = !cell->interrupted;
+        cell->interrupted = true;
+        if (!first || !s_step (self, "interrupt"))
+            return;
+        self->interrupted = loop_now (self->conf->loop);
+        self->step = 0;
+        s_on_harsh (self);
+        return;
+    }
+    for (cell_t **at = &self->queue; *at; at = &(*at)->next)
+        if (*at == cell) {
+            *at = cell->next;
+            cell->interrupted = true;
+            s_cell_error (cell, "Interrupted", "execution was cancelled before it began");
+            s_finish (self, cell, "cancelled");
+            return;
+        }
+}
+
+bool
+kernel_input (kernel_t *self, cell_t *cell, text_t value)
+{
+    if (cell != self->running || !cell->asked || !jupyter_input (self->jupyter, value))
+        return false;
+    cell->asked = false;
+    return true;
+}
+
+//  ---- farewell ----
+
+static void
+s_on_farewell (void *arg)
+{
+    kernel_t *self = arg;
+    if (strcmp (self->state, "starting") == 0) {
+        self->late = true;
+        box_kill (self->box);
+        return;
+    }
+    if (self->step++ == 0)
+        box_signal (self->box, SIGTERM);
+    else
+        box_kill (self->box);
+    ltimer_set (self->farewell, STOP_STEP);
+}
+
+void
+kernel_stop (kernel_t *self, const char *why)
+{
+    bool starting = strcmp (self->state, "starting") == 0;
+    bool busy = self->running;
+    if (!s_step (self, "stop"))
+        return;
+    ltimer_stop (self->harsh);
+    s_fail_all (self, "aborted", "aborted", "KernelStopped", why);
+    self->step = 0;
+    //  A busy one would not listen (R), and nobody waits for what it does.
+    if (starting || busy)
+        box_kill (self->box);
+    else
+        jupyter_shutdown (self->jupyter);
+    ltimer_set (self->farewell, STOP_STEP);
+}
+
+//  ---- life ----
+
+kernel_t *
+kernel_new (const kernel_conf_t *conf, const spec_t *spec, const char *language)
+{
+    kernel_t *self = xcalloc (1, sizeof *self);
+    char key [41];
+    self->conf = conf;
+    self->spec = spec;
+    self->language = xstrdup (language);
+    self->state = "starting";
+    self->used = loop_now (conf->loop);
+    uuid_make (self->id);
+    random_text (key, sizeof key - 1);
+    self->flush = loop_timer (conf->loop, s_on_flush, self);
+    self->look = loop_timer (conf->loop, s_on_look, self);
+    self->harsh = loop_timer (conf->loop, s_on_harsh, self);
+    self->farewell = loop_timer (conf->loop, s_on_farewell, self);
+    self->jupyter = jupyter_new (conf->loop, conf->zmq, text_of (key), &(jupyter_life_t) {
+        s_on_ready, s_on_message, s_on_finished, s_on_skip, s_on_lost, self });
+    box_conf_t box = { .argv = (const char *const *)spec->argv,
+                       .env = (const char *const *)spec->env,
+                       .kernel = spec->name,
+                       .key = key,
+                       .dir = spec->dir };
+    self->box = box_start (conf->sandbox, &box,
+                           &(box_life_t){ s_on_bound, s_on_ended, s_on_measured, self });
+    if (!self->box) {
+        s_free (self);
+        return NULL;
+    }
+    ltimer_set (self->farewell, conf->start_timeout);
+    ltimer_set (self->look, LOOK_IDLE);
+    return self;
+}
+
+void
+kernel_destroy (kernel_t **self_p)
+{
+    kernel_t *self = *self_p;
+    *self_p = NULL;
+    if (!self)
+        return;
+    cell_t *lists [] = { self->running, self->queue, self->recent };
+    for (size_t n = 0; n < 3; n++)
+        for (cell_t *cell = lists [n], *next; cell; cell = next) {
+            next = cell->next;
+            s_cell_free (cell);
+        }
+    s_free (self);
+}
+
+void
+kernel_assign (kernel_t *self, const char *notebook, const char *user)
+{
+    free (self->notebook);
+    free (self->user);
+    self->notebook = xstrdup (notebook);
+    self->user = xstrdup (user);
+    self->used = loop_now (self->conf->loop);
+}
+
+void
+kernel_run (kernel_t *self, cell_t *cell)
+{
+    cell_t **at = &self->queue;
+    while (*at)
+        at = &(*at)->next;
+    *at = cell;
+    cell->next = NULL;
+    self->used = loop_now (self->conf->loop);
+    s_next (self);
+}
+
+const char *
+kernel_notebook (const kernel_t *self)
+{
+    return self->notebook;
+}
+
+const char *
+kernel_user (const kernel_t *self)
+{
+    return self->user;
+}
+
+const char *
+kernel_state (const kernel_t *self)
+{
+    return self->state;
+}
+
+const char *
+kernel_language (const kernel_t *self)
+{
+    return self->language;
+}
+
+const char *
+kernel_id (const kernel_t *self)
+{
+    return self->id;
+}
+
+bool
+kernel_unused (const kernel_t *self)
+{
+    return !self->running && !self->queue;
+}
+
+int64_t
+kernel_used (const kernel_t *self)
+{
+    return self->used;
+}
+
+uint64_t
+kernel_memory (const kernel_t *self)
+{
+    return self->memory;
+}
+
+uint64_t
+kernel_traffic (kernel_t *self)
+{
+    uint64_t bytes = jupyter_stats (self->jupyter)->bytes, since = bytes - self->traffic;
+    self->traffic = bytes;
+    return since;
+}
+
+size_t
+kernel_queued (const kernel_t *self)
+{
+    size_t count = 0;
+    for (const cell_t *cell = self->queue; cell; cell = cell->next)
+        count++;
+    return count;
+}

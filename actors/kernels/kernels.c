@@ -1,0 +1,478 @@
+//  kernels.c -- the actor of Jupyter kernels and executions: options, routes, start and end.
+
+#include <fcntl.h>
+#include <grp.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "kernels.h"
+#include "spawner.h"
+
+SQL_FILE (kernels_sql, "db/queries/kernels.sql");
+
+#define PROBE_PATIENCE 15000 //  ms
+#define DRAIN_PATIENCE 7000  //  ms until kernels that do not end are dropped
+#define CODE_MAX (1 << 20)   //  characters of one cell
+
+static kernels_t s_kernels;
+static int s_spawner = -1;
+
+static opt_t s_options [] = {
+    { "kernel-path", OPT_STR, "", 0, NULL, "further directories of kernelspecs, colons between" },
+    { "kernel-memory", OPT_INT, "1024", 0, NULL, "MiB that a kernel may use" },
+    { "kernel-disk", OPT_INT, "256", 0, NULL, "MiB of temporary files of a kernel" },
+    { "kernel-processes", OPT_INT, "256", 0, NULL, "processes and threads of a kernel" },
+    { "kernel-output", OPT_INT, "8192", 0, NULL, "KiB of output kept per execution" },
+    { "kernel-idle", OPT_INT, "1800", 0, NULL, "seconds until an idle kernel is stopped" },
+    { "kernel-warm", OPT_INT, "1", 0, NULL, "python kernels kept in reserve" },
+    { "kernels", OPT_INT, "32", 0, NULL, "kernels at once" },
+    { "kernels-per-user", OPT_INT, "8", 0, NULL, "kernels of one user at once" },
+    { "kernel-start", OPT_INT, "60", 0, NULL, "seconds until a kernel must be ready" },
+    { "kernels-own-memory", OPT_INT, "1024", 0, NULL,
+      "MiB of this process, above which the loudest kernel ends" },
+    { "uid-base", OPT_INT, "60600", 0, NULL,
+      "first of the uids of kernels, when root starts them" },
+    { "uid-count", OPT_INT, "512", 0, NULL, "how many uids there are" },
+    { "allow-unsandboxed", OPT_BOOL, "false", 0, NULL,
+      "run kernels bare where no sandbox is possible" },
+    { 0 }
+};
+
+kernels_t *
+kernels_of (req_t *req)
+{
+    (void) req;
+    return &s_kernels;
+}
+
+//  ---- who serves a notebook ----
+
+const char *
+notebook_key (req_t *req, const char *notebook)
+{
+    return req_print (req, "notebook:%s", notebook);
+}
+
+void
+notebook_claim (kernels_t *kernels, const char *notebook)
+{
+    char key [64];
+    snprintf (key, sizeof key, "notebook:%s", notebook);
+    if (hash_get (kernels->claims, text_of (key)))
+        return;
+    hash_put (kernels->claims, text_of (key), kernels);
+    bus_claim (kernels->actor->bus, text_of (key), false);
+}
+
+bool
+notebook_elsewhere (req_t *req, const char *notebook, const char *method, mp_t params, mp_t body)
+{
+    actor_t *actor = req_actor (req);
+    const char *key = notebook_key (req, notebook);
+    const char *owner = bus_owner (actor->bus, text_of (key));
+    if (!owner || strcmp (owner, actor->slot) == 0)
+        return false;
+    //  The owner itself is asked, so that two that disagree do not pass it to and fro.
+    bus_reply_t reply =
+        req_call (req, method, params, body, &(req_call_t){ .slot = req_print (req, "%s", owner) });
+    if (reply.status >= 400)
+        fail_reply (req, &reply);
+    reply_mp (req, (unsigned) reply.status, reply.body);
+    return true;
+}
+
+static bool
+s_is_used (kernels_t *kernels, const char *notebook)
+{
+    kernel_t *kernel;
+    text_t key;
+    void *item;
+    for (size_t at = 0; (kernel = pool_each (kernels->pool, &at));)
+        if (kernel_notebook (kernel) && strcmp (kernel_notebook (kernel), notebook) == 0)
+            return true;
+    for (size_t at = 0; hash_each (kernels->records, &at, &key, &item);)
+        if (strcmp (((record_t *) item)->notebook, notebook) == 0)
+            return true;
+    return false;
+}
+
+//  Claims of notebooks without kernel are given back: their next kernel may be anywhere.
+static CO void
+s_release_claims (req_t *req)
+{
+    kernels_t *kernels = kernels_of (req);
+    text_t key;
+    void *item;
+    for (size_t at = 0; hash_each (kernels->claims, &at, &key, &item);)
+        if (!s_is_used (kernels, req_copy (req, (text_t) { key.data + 9, key.size - 9 }))) {
+            bus_claim (kernels->actor->bus, key, true);
+            hash_del (kernels->claims, key);
+        }
+}
+
+//  ---- kernels ----
+
+static void
+s_put_kernel (buf_t *out, const kernel_t *kernel, int64_t now)
+{
+    mp_put_map (out, 7);
+    mp_pair_str (out, "id", kernel_id (kernel));
+    mp_pair_str (out, "notebook_id", kernel_notebook (kernel));
+    mp_pair_str (out, "language", kernel_language (kernel));
+    mp_pair_str (out, "state", kernel_state (kernel));
+    mp_pair_int (out, "queued", (int64_t) kernel_queued (kernel));
+    mp_pair_int (out, "memory", (int64_t) kernel_memory (kernel));
+    mp_pair_int (out, "idle_ms", kernel_unused (kernel) ? now - kernel_used (kernel) : 0);
+}
+
+static bool
+s_may (req_t *req, const kernel_t *kernel)
+{
+    const char *user = req_user (req), *owner = kernel_user (kernel);
+    return user ? owner && strcmp (owner, user) == 0 : req_is_admin (req);
+}
+
+static void
+kernels_list (req_t *req)
+{
+    kernels_t *kernels = kernels_of (req);
+    buf_t *body = req_buf (req);
+    size_t mark = mp_open_array (body);
+    uint32_t count = 0;
+    kernel_t *kernel;
+    for (size_t at = 0; (kernel = pool_each (kernels->pool, &at));)
+        if (s_may (req, kernel)) {
+            s_put_kernel (body, kernel, loop_now (kernels->actor->loop));
+            count++;
+        }
+    mp_close (body, mark, count);
+    reply_mp (req, 200, mp_buf (body));
+}
+
+//  Stop the notebook's kernels; the languages that they spoke, NULL-terminated. NULL: another
+//  instance answered.
+static CO const char **
+s_stop (req_t *req, const char *method, const char *why)
+{
+    kernels_t *kernels = kernels_of (req);
+    const char *notebook = req_str (req, "notebook_id");
+    const char **languages = req_alloc (req, 9 * sizeof *languages);
+    size_t count = 0;
+    kernel_t *kernel;
+    for (size_t at = 0; (kernel = pool_each (kernels->pool, &at)) && count < 8;)
+        if (kernel_notebook (kernel) && strcmp (kernel_notebook (kernel), notebook) == 0
+            && strcmp (kernel_state (kernel), "stopping") != 0) {
+            if (!s_may (req, kernel))
+                fail (req, E_NOT_FOUND, "no kernel runs for this notebook");
+            languages [count++] = req_copy (req, text_of (kernel_language (kernel)));
+        }
+    if (count) {
+        pool_stop (kernels->pool, notebook, NULL, why);
+        return languages;
+    }
+    buf_t *params = req_buf (req);
+    mp_put_map (params, 1);
+    mp_pair_str (params, "notebook_id", notebook);
+    if (notebook_elsewhere (req, notebook, method, mp_buf (params), mp_none))
+        return NULL;
+    fail (req, E_NOT_FOUND, "no kernel runs for this notebook");
+}
+
+static void
+kernels_shutdown (req_t *req)
+{
+    if (s_stop (req, "kernels.shutdown", "kernel was shut down"))
+        reply_message (req, 200, "Deleted");
+}
+
+static void
+kernels_restart (req_t *req)
+{
+    kernels_t *kernels = kernels_of (req);
+    const char *notebook = req_str (req, "notebook_id"), *owner = req_user (req), *why;
+    error_code_t code;
+    kernel_t *kernel = NULL;
+    for (size_t at = 0; !owner && (kernel = pool_each (kernels->pool, &at));)
+        if (kernel_notebook (kernel) && strcmp (kernel_notebook (kernel), notebook) == 0)
+            owner = req_copy (req, text_of (kernel_user (kernel)));
+    const char **languages = s_stop (req, "kernels.restart", "kernel was restarted");
+    if (!languages)
+        return;
+    buf_t *body = req_buf (req);
+    size_t mark = mp_open_array (body);
+    uint32_t count = 0;
+    for (; *languages; languages++)
+        if ((kernel = pool_take (kernels->pool, notebook, *languages, owner, &code, &why))) {
+            s_put_kernel (body, kernel, loop_now (kernels->actor->loop));
+            count++;
+        }
+    mp_close (body, mark, count);
+    reply_mp (req, 200, mp_buf (body));
+}
+
+//  ---- parents that go ----
+
+static CO void
+s_drop_notebook (req_t *req, const char *notebook)
+{
+    kernels_t *kernels = kernels_of (req);
+    pool_stop (kernels->pool, notebook, NULL, "notebook was deleted");
+    const char *key = notebook_key (req, notebook);
+    const char *owner = bus_owner (kernels->actor->bus, text_of (key));
+    if (owner && strcmp (owner, kernels->actor->slot) != 0) {
+        buf_t *params = req_buf (req);
+        mp_put_map (params, 1);
+        mp_pair_str (params, "notebook_id", notebook);
+        req_call (req, "kernels.shutdown", mp_buf (params), mp_none,
+                  &(req_call_t) { .slot = req_print (req, "%s", owner), .operator = true });
+    }
+    unit_t *unit = unit_new (req);
+    unit_add (unit, "executions_of_notebook_delete", notebook);
+    unit_commit (unit);
+}
+
+static CO void
+s_drop_user (req_t *req, const char *user)
+{
+    row_t rows = db_rows (req, "notebooks_of_user", user);
+    for (int n = 0; n < rows_count (rows); n++)
+        s_drop_notebook (req, row_str (rows_at (rows, n), "notebook_id"));
+    guest_forget (req, user);
+}
+
+//  ---- start ----
+
+typedef struct {
+    req_t *req;
+    bool done;
+} probing_t;
+
+static void
+s_on_probed (void *arg, const char *kind, const char *why)
+{
+    probing_t *probing = arg;
+    probing->done = true;
+    if (kind)
+        log_info ("kernels run in a sandbox", "kind", kind);
+    else {
+        buf_t text = { 0 };
+        buf_putf (&text,
+                  "notebooks can't run here: kernels need a sandbox, and none is possible (%s)",
+                  why);
+        buf_putc (&text, 0);
+        s_kernels.refusal = (char *) text.data;
+        log_warn ("no kernel will be started", "why", why);
+    }
+    req_wake (probing->req);
+}
+
+static CO void
+s_lose (req_t *req, const char *instance)
+{
+    unit_t *unit = unit_new (req);
+    unit_add (unit, "executions_lost", instance, "kernels process restarted");
+    row_t rows = unit_commit (unit);
+    if (rows_count (rows) > 0)
+        log_warn ("executions are lost", "instance", instance, "count",
+                  log_num (rows_count (rows)));
+}
+
+static void
+s_configure (kernels_t *kernels)
+{
+    actor_t *actor = kernels->actor;
+    char dir [256];
+    snprintf (dir, sizeof dir, "%s/k", actor->var_dir);
+    kernels->sandbox = sandbox_new (actor->loop, s_spawner, &(sandbox_conf_t) {
+        .dir = xstrdup (dir), .unsandboxed = opt_bool (s_options, "allow-unsandboxed"),
+        .uid_base = (uint32_t) opt_int (s_options, "uid-base"),
+        .uid_count = (uint32_t) opt_int (s_options, "uid-count"),
+        .disk = (unsigned) opt_int (s_options, "kernel-disk"),
+        .processes = (unsigned) opt_int (s_options, "kernel-processes") });
+    kernels->records = hash_new (NULL);
+    kernels->claims = hash_new (NULL);
+    kernels->guests = hash_new (NULL);
+    pool_conf_t conf = { .kernel = { .loop = actor->loop,
+                                     .zmq = actor->zmq,
+                                     .sandbox = kernels->sandbox,
+                                     .memory = (uint64_t) opt_int (s_options, "kernel-memory") << 20,
+                                     .output = (size_t) opt_int (s_options, "kernel-output") << 10,
+                                     .start_timeout = 1000 * opt_int (s_options, "kernel-start"),
+                                     .calls = record_calls },
+                         .path = opt_str (s_options, "kernel-path"),
+                         .warm = (size_t) opt_int (s_options, "kernel-warm"),
+                         .most = (size_t) opt_int (s_options, "kernels"),
+                         .per_user = (size_t) opt_int (s_options, "kernels-per-user"),
+                         .cull = 1000 * opt_int (s_options, "kernel-idle"),
+                         .own_memory = (uint64_t) opt_int (s_options, "kernels-own-memory") << 20 };
+    conf.kernel.calls.arg = kernels;
+    kernels->pool = pool_new (&conf);
+}
+
+static CO void
+s_load (req_t *req)
+{
+    kernels_t *kernels = kernels_of (req);
+    kernels->actor = req_actor (req);
+    s_configure (kernels);
+    probing_t probing = { .req = req };
+    sandbox_probe (kernels->sandbox, s_on_probed, &probing);
+    int64_t until = loop_now (kernels->actor->loop) + PROBE_PATIENCE;
+    while (!probing.done && loop_now (kernels->actor->loop) < until)
+        req_sleep (req, until - loop_now (kernels->actor->loop));
+    if (!probing.done)
+        fail (req, E_INTERNAL, "sandbox cannot be tried");
+    s_lose (req, kernels->actor->slot);
+    if (!kernels->refusal)
+        pool_open (kernels->pool);
+}
+
+//  An instance that never comes back leaves executions behind.
+static CO void
+s_look_for_lost (req_t *req)
+{
+    actor_t *actor = req_actor (req);
+    row_t rows = db_rows (req, "instances_running");
+    for (int n = 0; n < rows_count (rows); n++) {
+        const char *instance = row_str (rows_at (rows, n), "instance");
+        bool there = false;
+        bus_entry_t entry;
+        for (size_t at = 0; !there && bus_each_entry (actor->bus, &at, &entry);)
+            there = strcmp (entry.slot, instance) == 0;
+        if (!there && bus_connected (actor->bus))
+            s_lose (req, instance);
+    }
+}
+
+//  ---- end ----
+
+static int64_t s_drop_at;
+
+static void
+s_drain (actor_t *actor)
+{
+    s_kernels.closing = true;
+    s_drop_at = loop_now (actor->loop) + DRAIN_PATIENCE;
+    if (!s_kernels.pool)
+        return;
+    pool_close (s_kernels.pool, "kernels process is stopping");
+    text_t key;
+    void *item;
+    for (size_t at = 0; hash_each (s_kernels.records, &at, &key, &item);)
+        if (((record_t *) item)->stop)
+            ((record_t *) item)->stop (item);
+}
+
+static bool
+s_busy (actor_t *actor)
+{
+    kernels_t *kernels = &s_kernels;
+    if (!kernels->pool)
+        return false;
+    if (loop_now (actor->loop) < s_drop_at
+        && (!pool_empty (kernels->pool) || records_alive (kernels) > 0))
+        return true;
+    //  Their sockets must be closed before ZeroMQ ends.
+    pool_destroy (&kernels->pool);
+    sandbox_destroy (&kernels->sandbox);
+    return false;
+}
+
+//  ---- declarations ----
+
+static const field_t start_fields [] = { { "notebook_id", T_UUID, REQUIRED },
+                                        { "owner", T_UUID, REQUIRED },
+                                        { "user", T_UUID, NULLABLE },
+                                        { "audience", T_TEXT, REQUIRED, .min = 1, .max = 100 },
+                                        { "cell_id", T_TEXT, NULLABLE, .max = 255 },
+                                        { "language", T_TEXT, REQUIRED, .min = 1, .max = 32 },
+                                        { "code", T_TEXT, REQUIRED, .max = CODE_MAX },
+                                        { "wait_ms", T_INT, .min = 0, .max = 3600000, .def = "0" },
+                                        { "blocking", T_BOOL, NULLABLE },
+                                        { "idempotency_key", T_TEXT, NULLABLE, .max = 255 },
+                                        { 0 } };
+
+static const field_t list_fields [] = {
+    { "notebook_id", T_UUID, FILTER }, { "state", T_TEXT, FILTER, .max = 32 },
+    { "limit", T_INT, .min = 1, .max = 1000, .def = "100" }, { 0 } };
+
+static const field_t event_fields [] = { { "from", T_INT, .min = 0, .max = INT64_MAX, .def = "0",
+                                          .doc = "offset after which events are wanted" },
+                                        { "limit", T_INT, .min = 1, .max = 1000, .def = "300" },
+                                        { 0 } };
+
+static const field_t input_fields [] = { { "value", T_TEXT, REQUIRED, .max = 65536 }, { 0 } };
+static const field_t notebook_fields [] = { { "notebook_id", T_UUID, REQUIRED }, { 0 } };
+
+#define EVENTS                                                                                     \
+    "execution.queued|execution.started|execution.stream|execution.display_data|"                  \
+    "execution.update_display_data|execution.execute_result|execution.error|execution.clear_"      \
+    "output|"                                                                                      \
+    "execution.input_request|execution.truncated|execution.oom|execution.interrupting|execution."  \
+    "finished"
+
+static const route_t routes [] = {
+    ACTION ("executions.start", NULL, NULL, execution_start, .spec.auth = AUTH_OPERATOR,
+            .spec.in = start_fields, .spec.timeout = 3600000, .spec.body_max = 4 * CODE_MAX,
+            .spec.status = 202, .spec.events = EVENTS,
+            .spec.doc = "Run a cell (platform asks, after it has checked who may)"),
+    ACTION ("executions.list", "GET", "/executions", execution_list, .spec.in = list_fields,
+            .spec.reply = "array", .spec.doc = "Executions, newest first, without their output"),
+    ACTION ("executions.get", "GET", "/executions/:id", execution_get,
+            .spec.doc = "An execution with its outputs"),
+    ACTION ("executions.events", "GET", "/executions/:id/events", execution_events,
+            .spec.in = event_fields, .spec.blocking = true,
+            .spec.doc = "Events of an execution after an offset; waits for the next up to ?wait="),
+    ACTION ("executions.interrupt", "POST", "/executions/:id/interrupt", execution_interrupt,
+            .spec.status = 202, .spec.doc = "Stop an execution, harder and harder until it ends"),
+    ACTION ("executions.input", "POST", "/executions/:id/input", execution_input,
+            .spec.in = input_fields, .spec.doc = "Answer what the execution asks"),
+    ACTION ("kernels.list", "GET", "/kernels", kernels_list, .spec.reply = "array",
+            .spec.doc = "Kernels of the caller that run now"),
+    ACTION ("kernels.restart", "POST", "/kernels/:notebook_id/restart", kernels_restart,
+            .spec.in = notebook_fields, .spec.reply = "array",
+            .spec.doc = "Give a notebook fresh kernels"),
+    ACTION ("kernels.shutdown", "DELETE", "/kernels/:notebook_id", kernels_shutdown,
+            .spec.in = notebook_fields, .spec.doc = "Stop a notebook's kernels"),
+    { 0 }
+};
+
+static const channel_t channels [] = { { "executions", "collection", "executions_snapshot" },
+                                       { "executions", "log", NULL }, { 0 } };
+static const dependant_t dependants [] = { { "notebook", s_drop_notebook },
+                                          { "user", s_drop_user },
+                                          { 0 } };
+static const tick_t ticks [] = { { 60000, s_release_claims }, { 30000, s_look_for_lost }, { 0 } };
+
+//  Root is for the spawner alone: this process becomes who owns the directory of its sockets.
+static bool
+s_drop_root (int argc, char **argv)
+{
+    static const char flag [] = "--run-dir=";
+    struct stat about;
+    if (geteuid () != 0)
+        return true;
+    for (int n = 1; n < argc; n++)
+        if (strncmp (argv [n], flag, sizeof flag - 1) == 0
+            && stat (argv [n] + sizeof flag - 1, &about) == 0 && about.st_uid != 0)
+            return setgroups (0, NULL) == 0
+                   && setresgid (about.st_gid, about.st_gid, about.st_gid) == 0
+                   && setresuid (about.st_uid, about.st_uid, about.st_uid) == 0;
+    return true;
+}
+
+int
+main (int argc, char **argv)
+{
+    s_spawner = spawner_start ();
+    if (s_spawner < 0 || !s_drop_root (argc, argv)) {
+        perror ("busbar-kernels");
+        return 70;
+    }
+    return actor_main (argc, argv, &(actor_t) {
+        .name = "kernels", .sql = (const char *const []) { kernels_sql, NULL }, .routes = routes,
+        .channels = channels, .dependants = dependants, .every = ticks, .options = s_options,
+        .load = s_load, .drain = s_drain, .busy = s_busy });
+}

@@ -1,0 +1,102 @@
+//  kernels.h -- what the files of the kernels actor share.
+
+#ifndef KERNELS_H
+#define KERNELS_H
+
+#include "actors/kit/actor.h"
+#include "pool.h"
+#include "proto/hash.h"
+
+typedef struct {
+    actor_t *actor;
+    sandbox_t *sandbox;
+    pool_t *pool;
+    char *refusal;           //  why no kernel can be started here; NULL: none
+    hash_t *records;         //  executions alive in this process, by id
+    hash_t *claims;          //  keys of notebooks that we have claimed
+    hash_t *guests;          //  users whose guest role this process has seen to
+    bool closing;
+} kernels_t;
+
+kernels_t *kernels_of (req_t *req);
+
+//  ---------------------------------------------------------------- records: executions alive here
+
+typedef struct waiter waiter_t;
+typedef struct record record_t;
+
+//  Something that stops an execution that is not a kernel's cell.
+typedef void (record_stop_fn) (record_t *record);
+
+struct record {
+    kernels_t *kernels;
+    char id [37];
+    char *channel, *notebook, *language, *user;
+    kernel_t *kernel;        //  while its cell runs or waits there
+    cell_t *cell;            //  until the kernel forgets it
+    record_stop_fn *stop;
+    void *job;               //  of whoever set `stop`
+
+    size_t pending;          //  events on their way into the database
+    bool begun;              //  the row says "running", or is about to
+    bool ending;             //  finished here, but not in the database
+    bool over;               //  finished in the database
+    bool stale;              //  outputs changed after that
+    bool saving;
+    int64_t last;            //  offset of its last committed event
+    waiter_t *waiters;
+
+    //  For the row, once it is finished.
+    const char *state;
+    int64_t count;
+    char *error, *text, *outputs;        //  error NULL: none
+    bool truncated;
+    uint64_t dropped;
+};
+
+//  A record lives until nothing refers to it any more; look it up again after a suspension.
+record_t *record_new (kernels_t *kernels, const char *id, const char *channel, const char *notebook,
+                      const char *language, const char *user);
+record_t *record_get (kernels_t *kernels, const char *id);
+//  Nothing will run: forget it when nobody waits.
+void record_release (record_t *self);
+
+void record_begin (record_t *self);
+void record_event (record_t *self, const char *type, text_t data);
+//  `error`, `text` and `outputs` are taken (malloc); once all events are kept the row follows.
+void record_end (record_t *self, const char *state, int64_t count, char *error, char *text,
+                 char *outputs, bool truncated, uint64_t dropped);
+
+//  Wait until the execution is over, or something new of it was kept (`any`), or `ms` passed.
+CO void record_wait (req_t *req, const char *id, bool any, int64_t ms);
+
+//  What kernels call.
+extern const kernel_calls_t record_calls;
+//  How many are not over.
+size_t records_alive (const kernels_t *kernels);
+
+//  ---------------------------------------------------------------- executions
+
+extern const field_t execution_fields [];
+CO void execution_start (req_t *req);
+CO void execution_get (req_t *req);
+CO void execution_list (req_t *req);
+CO void execution_events (req_t *req);
+CO void execution_interrupt (req_t *req);
+CO void execution_input (req_t *req);
+
+//  ---------------------------------------------------------------- SQL cells
+
+//  Run it in a coroutine of its own; tells the record.
+void sql_start (record_t *record, const char *owner, const char *code);
+CO void guest_forget (req_t *req, const char *user);
+
+//  ---------------------------------------------------------------- who serves a notebook
+
+const char *notebook_key (req_t *req, const char *notebook);
+void notebook_claim (kernels_t *kernels, const char *notebook);
+//  Pass the call on to the instance that has the notebook; false when that is us.
+CO bool notebook_elsewhere (req_t *req, const char *notebook, const char *method, mp_t params,
+                            mp_t body);
+
+#endif

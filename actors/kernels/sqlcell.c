@@ -1,0 +1,420 @@
+//  sqlcell.c -- SQL cells: each user is a guest with a login role of its own in the guest database.
+
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "actors/kit/secret.h"
+#include "db/guest.h"
+#include "kernels.h"
+
+#define ROWS_MAX 10000
+#define BYTES_MAX (6 << 20)
+#define TEXT_ROWS 50         //  of the plain text
+#define CELL_MAX 60          //  characters of a value there
+#define DEADLINE (10 * 60 * 1000)
+#define AT_ONCE 3            //  statements of one user; PostgreSQL lets a guest in four times
+#define RETRY 100            //  ms
+#define GUEST_DATABASE "busbar_guest"
+#define COLUMNS_MAX 1664     //  PostgreSQL's own limit
+
+typedef struct {
+    record_t *record;
+    kernels_t *kernels;
+    char *owner, *code;
+    guest_t *guest;
+    bool cancelled, running;
+    buf_t columns, rows, text;           //  JSON, JSON, plain
+    char **names;                        //  of the columns, told apart
+    int column_count;
+    size_t row_count;
+} job_t;
+
+static size_t
+s_running (const kernels_t *kernels, const char *owner)
+{
+    text_t key;
+    void *item;
+    size_t count = 0;
+    for (size_t at = 0; hash_each (kernels->records, &at, &key, &item);) {
+        const job_t *job = ((record_t *) item)->job;
+        count += job && job->running && strcmp (job->owner, owner) == 0;
+    }
+    return count;
+}
+
+//  ---- one value as JSON ----
+
+static bool
+s_is_number (const char *text)
+{
+    return strspn (text, "+-.0123456789eE") == strlen (text) && strpbrk (text, "0123456789");
+}
+
+static void
+s_put_value (buf_t *out, Oid type, const char *value)
+{
+    switch (type) {
+    case 16:                                       //  bool
+        buf_puts (out, *value == 't' ? "true" : "false");
+        return;
+    case 20: case 21: case 23: case 26:            //  int8, int2, int4, oid
+        buf_puts (out, value);
+        return;
+    case 700:
+    case 701:
+    case 1700:  //  float4, float8, numeric; NaN and Infinity as text
+        if (s_is_number (value)) {
+            buf_puts (out, value);
+            return;
+        }
+        break;
+    case 114: case 3802:                           //  json, jsonb
+        buf_puts (out, value);
+        return;
+    }
+    json_quote (text_of (value), out);
+}
+
+//  ---- rows ----
+
+//  Two columns of one name: the second becomes name_2.
+static char *
+s_unique (job_t *job, const char *name)
+{
+    char text [96];
+    snprintf (text, sizeof text, "%s", name);
+    for (int number = 2, n = 0; n < job->column_count; n++)
+        if (strcmp (job->names [n], text) == 0) {
+            snprintf (text, sizeof text, "%.80s_%d", name, number++);
+            n = -1;
+        }
+    return xstrdup (text);
+}
+
+static void
+s_on_columns (void *arg, const PGresult *result)
+{
+    job_t *job = arg;
+    int count = PQnfields (result) < COLUMNS_MAX ? PQnfields (result) : COLUMNS_MAX;
+    job->names = xcalloc ((size_t) count + 1, sizeof *job->names);
+    for (int n = 0; n < count; n++) {
+        job->names [n] = s_unique (job, PQfname (result, n));
+        job->column_count++;
+        buf_puts (&job->columns, n ? ",{\"name\":" : "{\"name\":");
+        json_quote (text_of (job->names [n]), &job->columns);
+        buf_putf (&job->columns, ",\"type_oid\":%u}", PQftype (result, n));
+        buf_putf (&job->text, "%s%s", n ? " | " : "", job->names [n]);
+    }
+    buf_putc (&job->text, '\n');
+}
+
+static void
+s_on_row (void *arg, const PGresult *result)
+{
+    job_t *job = arg;
+    buf_puts (&job->rows, job->row_count ? ",{" : "{");
+    for (int n = 0; n < job->column_count; n++) {
+        const char *value = PQgetisnull (result, 0, n) ? NULL : PQgetvalue (result, 0, n);
+        if (n)
+            buf_putc (&job->rows, ',');
+        json_quote (text_of (job->names [n]), &job->rows);
+        buf_putc (&job->rows, ':');
+        if (value)
+            s_put_value (&job->rows, PQftype (result, n), value);
+        else
+            buf_puts (&job->rows, "null");
+        if (job->row_count < TEXT_ROWS)
+            buf_putf (&job->text, "%s%.*s", n ? " | " : "", CELL_MAX, value ? value : "");
+    }
+    buf_putc (&job->rows, '}');
+    if (job->row_count < TEXT_ROWS)
+        buf_putc (&job->text, '\n');
+    job->row_count++;
+}
+
+//  ---- the end ----
+
+static void
+s_free (job_t *job)
+{
+    for (int n = 0; n < job->column_count; n++)
+        free (job->names [n]);
+    free (job->names);
+    free (job->owner);
+    free (job->code);
+    buf_free (&job->columns);
+    buf_free (&job->rows);
+    buf_free (&job->text);
+    free (job);
+}
+
+static char *
+s_string (buf_t *buf)
+{
+    buf_putc (buf, 0);
+    char *text = (char *) buf->data;
+    *buf = (buf_t) { 0 };
+    return text;
+}
+
+static void
+s_fail (job_t *job, const char *state, const char *name, const char *text)
+{
+    buf_t error = { 0 }, outputs = { 0 };
+    record_t *record = job->record;
+    buf_puts (&error, "{\"ename\":");
+    json_quote (text_of (name), &error);
+    buf_puts (&error, ",\"evalue\":");
+    json_quote (text_of (text), &error);
+    buf_puts (&error, ",\"traceback\":[]}");
+    record_event (record, "error", buf_text (&error));
+    buf_puts (&outputs, "[{\"output_type\":\"error\",");
+    buf_put (&outputs, error.data + 1, error.size - 1);
+    buf_putc (&outputs, ']');
+    record->job = NULL;
+    record->stop = NULL;
+    record_end (record, state, 0, s_string (&error), xstrdup (""), s_string (&outputs), false, 0);
+    s_free (job);
+}
+
+static void
+s_succeed (job_t *job, const guest_outcome_t *outcome)
+{
+    buf_t data = { 0 }, outputs = { 0 };
+    record_t *record = job->record;
+    //  What changed rows instead of answering some says how many in its tag.
+    const char *number = outcome->tag ? strrchr (outcome->tag, ' ') : NULL;
+    size_t count =
+        job->columns.size || !number ? job->row_count : (size_t) strtoull (number, NULL, 10);
+    if (job->columns.size == 0)
+        buf_puts (&job->text, outcome->tag && *outcome->tag ? outcome->tag : "OK");
+    else
+        buf_putf (&job->text, "(%zu row%s%s)", job->row_count, job->row_count == 1 ? "" : "s",
+                  outcome->truncated ? ", there are more" : "");
+    buf_puts (&data, "\"data\":{\"application/json\":{\"columns\":[");
+    buf_put (&data, job->columns.data, job->columns.size);
+    buf_puts (&data, "],\"rows\":[");
+    buf_put (&data, job->rows.data, job->rows.size);
+    buf_putf (&data, "],\"rowCount\":%zu,\"truncated\":%s,\"tag\":", count,
+              outcome->truncated ? "true" : "false");
+    json_quote (text_of (outcome->tag ? outcome->tag : ""), &data);
+    buf_puts (&data, "},\"text/plain\":");
+    json_quote (buf_text (&job->text), &data);
+    buf_puts (&data, "},\"metadata\":{},\"execution_count\":null}");
+    buf_puts (&outputs, "{");
+    buf_put (&outputs, data.data, data.size);
+    record_event (record, "execute_result", buf_text (&outputs));
+    buf_clear (&outputs);
+    buf_puts (&outputs, "[{\"output_type\":\"execute_result\",");
+    buf_put (&outputs, data.data, data.size);
+    buf_putc (&outputs, ']');
+    buf_free (&data);
+    record->job = NULL;
+    record->stop = NULL;
+    record_end (record, "succeeded", 0, NULL, s_string (&job->text), s_string (&outputs),
+                outcome->truncated, 0);
+    s_free (job);
+}
+
+static void
+s_on_done (void *arg, const guest_outcome_t *outcome)
+{
+    job_t *job = arg;
+    char name [32];
+    job->guest = NULL;
+    if (outcome->code == E_NONE) {
+        s_succeed (job, outcome);
+        return;
+    }
+    if (job->cancelled || outcome->cancelled) {
+        s_fail (job, "cancelled", "Interrupted", "execution was interrupted");
+        return;
+    }
+    if (outcome->code == E_UNAVAILABLE)
+        hash_del (job->kernels->guests, text_of (job->owner));
+    snprintf (name, sizeof name, "SQLSTATE %s",
+              outcome->sqlstate && *outcome->sqlstate ? outcome->sqlstate : "08006");
+    s_fail (job, "failed", name, outcome->text ? outcome->text : error_text (outcome->code));
+}
+
+static void
+s_stop (record_t *record)
+{
+    job_t *job = record->job;
+    if (job->cancelled)
+        return;
+    job->cancelled = true;
+    if (job->guest)
+        guest_cancel (job->guest);
+}
+
+//  ---- guests ----
+
+//  The server's connection string with another database, and with user and password when they are
+//  given.
+static char *
+s_conninfo (actor_t *actor, const char *database, const char *user, const char *password)
+{
+    static const char *const own [] = { "dbname", "user", "password" };
+    buf_t out = { 0 };
+    PQconninfoOption *parts = PQconninfoParse (actor_opt (actor, "database"), NULL);
+    for (PQconninfoOption *at = parts; at && at->keyword; at++) {
+        bool ours = !at->val;
+        for (size_t n = 0; n < 3; n++)
+            ours |= strcmp (at->keyword, own [n]) == 0;
+        if (!ours)
+            buf_putf (&out, "%s='%s' ", at->keyword, at->val);
+    }
+    PQconninfoFree (parts);
+    if (database)
+        buf_putf (&out, "dbname='%s' ", database);
+    if (user)
+        buf_putf (&out, "user='%s' ", user);
+    if (password)
+        buf_putf (&out, "password='%s' ", password);
+    return s_string (&out);
+}
+
+static char *
+s_keeper (actor_t *actor)
+{
+    return s_conninfo (actor, GUEST_DATABASE, "busbar_kernels",
+                       actor_secret (actor, "db_password"));
+}
+
+//  On a thread of its own: libpq blocks.
+typedef struct {
+    char *conninfo;
+    const char *statement, *params [2];
+    int count;
+    bool good;
+    char why [256];
+} keep_t;
+
+static void
+s_keep (void *arg)
+{
+    keep_t *keep = arg;
+    PGconn *conn = PQconnectdb (keep->conninfo);
+    PGresult *result =
+        PQstatus (conn) == CONNECTION_OK
+            ? PQexecParams (conn, keep->statement, keep->count, NULL, keep->params, NULL, NULL, 0)
+            : NULL;
+    keep->good = result && PQresultStatus (result) == PGRES_TUPLES_OK;
+    if (!keep->good)
+        snprintf (keep->why, sizeof keep->why, "%s", PQerrorMessage (conn));
+    PQclear (result);
+    PQfinish (conn);
+}
+
+static CO bool
+s_as_keeper (req_t *req, const char *statement, const char *role, const char *password)
+{
+    keep_t *keep = req_alloc (req, sizeof *keep);
+    keep->conninfo = s_keeper (req_actor (req));
+    req_defer (req, free, keep->conninfo);
+    keep->statement = statement;
+    keep->params [0] = role;
+    keep->params [1] = password;
+    keep->count = password ? 2 : 1;
+    if (!offload (req, s_keep, keep))
+        return false;
+    if (!keep->good)
+        log_warn ("guest is not kept", "role", role, "why", keep->why);
+    return keep->good;
+}
+
+//  The user's role and password; made when there is none yet, and put right again once per process,
+//  and after each time it could not log in: a guest may change its own password.
+static CO bool
+s_guest (req_t *req, const char *owner, const char **role, const char **password)
+{
+    kernels_t *kernels = kernels_of (req);
+    const char *context = req_print (req, "%s/kernels.guests/password", owner);
+    row_t row = db_row (req, "guest_get", owner);
+    buf_t *plain = req_buf (req), *sealed = req_buf (req);
+    if (!row_none (row)
+        && secret_open (req_actor (req), text_of (row_str (row, "password")), context, plain)) {
+        *role = row_str (row, "role");
+        *password = req_copy (req, buf_text (plain));
+        bool seen = hash_get (kernels->guests, text_of (owner));
+        hash_put (kernels->guests, text_of (owner), kernels);
+        return seen || s_as_keeper (req, "SELECT base.guest_create ($1, $2)", *role, *password);
+    }
+    char hash [65], *fresh = req_alloc (req, 41);
+    sha256_hex (text_of (req_print (req, "guest of %s", owner)), hash);
+    random_text (fresh, 40);
+    *role = req_print (req, "guest_%.32s", hash);
+    *password = fresh;
+    secret_seal (req_actor (req), text_of (fresh), context, sealed);
+    unit_t *unit = unit_new (req);
+    unit_add (unit, "guest_put", owner, *role, req_copy (req, buf_text (sealed)));
+    unit_commit (unit);
+    return s_as_keeper (req, "SELECT base.guest_create ($1, $2)", *role, *password);
+}
+
+CO void
+guest_forget (req_t *req, const char *user)
+{
+    row_t row = db_row (req, "guest_get", user);
+    if (row_none (row))
+        return;
+    s_as_keeper (req, "SELECT base.guest_drop ($1)", row_str (row, "role"), NULL);
+    unit_t *unit = unit_new (req);
+    unit_add (unit, "guest_delete", user);
+    unit_commit (unit);
+}
+
+//  ---- running ----
+
+static CO void
+s_run (req_t *req)
+{
+    static const guest_calls_t calls = { s_on_columns, s_on_row, s_on_done };
+    job_t *job = req_arg (req);
+    actor_t *actor = req_actor (req);
+    const char *role, *password;
+    while (!job->cancelled && !job->kernels->closing
+           && s_running (job->kernels, job->owner) >= AT_ONCE)
+        req_sleep (req, RETRY);
+    if (job->cancelled || job->kernels->closing) {
+        s_fail (job, job->cancelled ? "cancelled" : "aborted", "Interrupted",
+                "execution was cancelled before it began");
+        return;
+    }
+    job->running = true;
+    record_begin (job->record);
+    if (!s_guest (req, job->owner, &role, &password)) {
+        s_fail (job, "failed", "GuestUnavailable", "the database for SQL cells is not available");
+        return;
+    }
+    if (job->cancelled) {
+        s_fail (job, "cancelled", "Interrupted", "execution was interrupted");
+        return;
+    }
+    char *server = s_conninfo (actor, NULL, NULL, NULL), *keeper = s_keeper (actor);
+    job->guest = guest_run (actor->loop,
+                            &(guest_conf_t){ .server = server,
+                                             .database = GUEST_DATABASE,
+                                             .role = role,
+                                             .password = password,
+                                             .keeper = keeper },
+                            text_of (job->code), &(guest_limits_t){ DEADLINE, ROWS_MAX, BYTES_MAX },
+                            &calls, job);
+    free (server);
+    free (keeper);
+}
+
+void
+sql_start (record_t *record, const char *owner, const char *code)
+{
+    job_t *job = xcalloc (1, sizeof *job);
+    job->record = record;
+    job->kernels = record->kernels;
+    job->owner = xstrdup (owner);
+    job->code = xstrdup (code);
+    record->job = job;
+    record->stop = s_stop;
+    if (!actor_spawn (job->kernels->actor, s_run, job))
+        s_fail (job, "failed", "Busy", "too much goes on at once");
+}
