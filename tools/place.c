@@ -185,12 +185,24 @@ s_make (const char *path, mode_t mode, uid_t uid, gid_t gid)
     return true;
 }
 
-//  The secrets stay with whoever starts us: children get what they need by descriptor.
+static bool
+s_make_lent (const place_t *self)
+{
+    char *path = text_format ("%s/lent", self->var);
+    bool good = s_make (path, 0755, 0, 0);
+    free (path);
+    return good;
+}
+
+//  The secrets stay with whoever starts us: children get what they need by descriptor. So does
+//  var itself, where children may add things (their group may write) but not put others in the
+//  place of ours (sticky).
 static bool
 s_make_parts (const place_t *self)
 {
     return s_make_path (self->var)
-        && s_make (self->var, 0711, self->uid, self->gid)
+        && s_make (self->var, self->drop ? 01771 : 0711, geteuid (), self->gid)
+        && (!self->drop || s_make_lent (self))
         && s_make (self->run, 0700, self->uid, self->gid)
         && s_make (self->keys, 0700, self->uid, self->gid)
         && s_make (self->secrets, 0700, geteuid (), getegid ());
@@ -309,11 +321,8 @@ place_lend (const place_t *self, char *path)
     if (!path || !self->drop || s_reachable (self, path, R_OK))
         return path;
     const char *name = strrchr (path, '/') + 1;
-    char *directory = text_format ("%s/lent", self->var);
-    char *copy = text_format ("%s/%s", directory, name);
-    //  Never into what somebody else prepared: the directory is root's.
-    bool good = s_make (directory, 0755, 0, 0) && s_copy (path, copy);
-    free (directory);
+    char *copy = text_format ("%s/lent/%s", self->var, name);
+    bool good = s_copy (path, copy);
     if (!good) {
         complain (0, "%s: user %s cannot read it, nor can it be copied to %s", path, self->user,
                   copy);
