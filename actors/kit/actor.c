@@ -11,7 +11,6 @@
 #include "kit.h"
 
 #define DRAIN_MS 10000
-#define RETENTION_MS (10 * 60 * 1000)
 
 static const opt_t s_common [] = {
     { "run-dir", OPT_STR, "var/run", 0, "BUSBAR_RUN", "directory of the ipc sockets" },
@@ -22,7 +21,8 @@ static const opt_t s_common [] = {
     { "log-level", OPT_STR, "info", 0, "BUSBAR_LOG", "debug, info, warn or error" },
     { "clock-offset-ms", OPT_INT, "0", 0, NULL, "shift of the wall clock, for tests" },
     { "live-days", OPT_INT, "7", 0, NULL, "days that events are kept" },
-    { "live-max", OPT_INT, "100000", 0, NULL, "events kept per channel" } };
+    { "live-max", OPT_INT, "100000", 0, NULL, "events kept per channel" },
+    { "live-trim", OPT_INT, "600", 0, NULL, "seconds between removals of what is no longer kept" } };
 
 //  ---------------------------------------------------------------- options and secrets
 
@@ -133,7 +133,7 @@ s_tick (void *arg)
 static void
 s_ticks_start (kit_t *kit)
 {
-    static const tick_t retention = { RETENTION_MS, live_retention };
+    tick_t retention = { opt_int (kit->options, "live-trim") * 1000, live_retention };
     const tick_t *every = kit->actor->every;
     size_t count = 0;
     while (every && every [count].fn)

@@ -5,6 +5,8 @@
 
 #include "kit.h"
 
+#define IGNORED_MAX 32               //  unknown fields that are named
+
 //  ---------------------------------------------------------------- decoding
 
 static const char *
@@ -41,8 +43,9 @@ s_is_standard (text_t name)
 static void
 s_unknown (req_t *req, text_t name)
 {
-    if (req->endpoint->resource && s_is_standard (name))
+    if ((req->endpoint->resource && s_is_standard (name)) || req->ignored_count == IGNORED_MAX)
         return;
+    req->ignored_count++;
     extra_t *extra = req_alloc (req, sizeof *extra);
     extra->name = req_copy (req, name);
     extra->next = req->ignored;
@@ -146,6 +149,11 @@ input_decode (req_t *req)
     const endpoint_t *endpoint = req->endpoint;
     if (!endpoint->in)
         return true;
+    if (endpoint->plan && !mp_empty (req->body) && mp_type (req->body) != MP_MAP) {
+        req->code = E_INVALID;
+        req->text = "body must be an object";
+        return false;
+    }
     req->values = req_alloc (req, endpoint->in_count * sizeof *req->values + 1);
     bool form = s_lenient_body (req);
     const uint8_t *body_from = req->body.data, *body_end = req->body.end;

@@ -11,6 +11,7 @@
 #define REQUESTS_MAX 1024            //  live at once; then UNAVAILABLE
 #define REQ_FIRST 4096               //  memory of a request before it asks malloc
 #define CALLS_TABLE 2048             //  buckets of the table of calls in service
+#define LIST_MAX 10000               //  rows of one page
 #define COUNT(array) (sizeof (array) / sizeof *(array))
 
 typedef struct kit kit_t;
@@ -103,6 +104,7 @@ struct req {
     value_t *values;                 //  parallel to endpoint->in
     extra_t *extras;
     extra_t *ignored;                //  unknown fields of the body
+    unsigned ignored_count;
 
     jmp_buf jump;                    //  where fail () lands
     bool running;
@@ -247,6 +249,12 @@ const char *plan_snapshot_text (const plan_t *plan);
 const char *plan_snapshot (const plan_t *plan);
 //  ETag and Location of an answer that shows a row of a resource.
 void resource_headers (req_t *req, text_t id, text_t updated_at);
+CO void resource_list (req_t *req);
+CO void resource_get (req_t *req);
+CO void resource_create (req_t *req);
+CO void resource_update (req_t *req);
+CO void resource_delete (req_t *req);
+//  resource_routes.c
 void resource_endpoints (kit_t *kit, const route_t *route, plan_t *plan);
 size_t resource_endpoint_count (const resource_t *resource);
 

@@ -153,14 +153,14 @@ class World:
         return subprocess.Popen([str(a) for a in arguments], stdin=subprocess.DEVNULL, stdout=log, stderr=log,
                                 **options)
 
-    def start_actor(self, slot="kit.1"):
+    def start_actor(self, slot="kit.1", *options):
         reader, writer = os.pipe()
         os.write(writer, b"db_password=kit of the tests\n")
         os.close(writer)
         conninfo = f"host={self.pg.directory} port={self.pg.port} dbname=postgres"
         program = BIN.parent / "test" / "kit_actor"
         self.actor = self.spawn([program, "--run-dir", self.run, "--slot", slot, "--database", conninfo,
-                                 "--secrets-fd", reader, "--live-max", "50"], pass_fds=(reader,))
+                                 "--secrets-fd", reader, *options], pass_fds=(reader,))
         os.close(reader)
         return self.actor
 

@@ -87,6 +87,7 @@ def test_every_bad_field_is_named(ann):
                                      "shared"}
     assert error["details"]["pageCount"] == "must be between 1 and 5000"
     assert error["details"]["genre"] == "must be one of novel, essay, poem"
+    assert ann.refused(400, "books.create", None, [1])["error"] == "body must be an object"
     error = ann.refused(400, "books.create", None, {"title": "forbidden"})
     assert error["details"] == {"title": "is forbidden"} and error["error"] == "title is forbidden"
     assert ann.refused(400, "books.create", None, {"title": "x" * 21})["details"]["title"] == "must have 1 to 20 characters"
@@ -470,6 +471,27 @@ def test_a_write_that_reached_the_wrong_instance_goes_on_to_the_owner(world):
         caller.close()
     second.send_signal(signal.SIGTERM)
     assert second.wait(15) == 0
+
+
+def test_old_events_go_but_never_the_last(world, ann):
+    first = world.actor
+    for _ in range(9):
+        last = book(ann)["live"]["off"]
+    quiet = world.user()
+    book(quiet)
+    quiet.close()
+    world.sql("UPDATE kit.live_log SET at = now () - interval '8 days' WHERE ch = %s", f"user:{quiet.id}/books")
+    trimmer = world.start_actor("kit.2", "--live-max", "4", "--live-trim", "1")
+    world.actor = first
+    count = lambda who: world.sql("SELECT count(*) FROM kit.live_log WHERE ch = %s", f"user:{who.id}/books")[0][0]  # noqa: E731
+    wait_for(lambda: count(ann) == 4, "the end of old events")
+    assert count(quiet) == 1
+    read = world.operator.call("kit.live.read", {"ch": f"user:{ann.id}/books", "from": 2}, slot="kit.1")
+    assert read["gap"] == {"from": 3, "to": last - 4, "why": "retention"}
+    assert [e["off"] for e in read["events"]] == list(range(last - 3, last + 1))
+    trimmer.send_signal(signal.SIGTERM)
+    assert trimmer.wait(15) == 0
+    assert book(ann)["live"]["off"] == last + 1
 
 
 def test_it_drains_before_it_goes(world, ann):
