@@ -1,5 +1,6 @@
-//  auth.c -- who asks: tokens verified once and confirmed by identity, then cached for a minute; sign-outs
-//  and grants as identity pushes them. When nothing was heard from identity for 30 s nobody gets in.
+//  auth.c -- who asks: tokens verified once and confirmed by identity, then cached for a minute;
+//  sign-outs and grants as identity pushes them. When nothing was heard from identity for 30 s
+//  nobody gets in.
 
 #include <stdlib.h>
 
@@ -19,7 +20,8 @@ typedef struct wait {
     struct wait *next;
 } wait_t;
 
-//  One question to identity; everybody who comes with the same credential meanwhile waits for its answer.
+//  One question to identity; everybody who comes with the same credential meanwhile waits for its
+//  answer.
 typedef struct check {
     auth_t *auth;
     char hash [65];
@@ -37,7 +39,8 @@ struct auth {
     hash_t *users;               //  user → int64_t: tokens issued before are void
     session_t *sessions;         //  all of them
     session_t *anon;
-    int64_t heard;               //  loop_now when our picture of revocations was last known to be whole
+    //  loop_now when our picture of revocations was last known to be whole
+    int64_t heard;
     int64_t synced;
     char epoch [64];
     uint64_t off;
@@ -127,8 +130,8 @@ synced (void *arg, const bus_reply_t *reply)
     text_t epoch = mp_text (mp_get (body, "epoch"));
     uint64_t off = mp_uint (mp_get (body, "off"));
     bool same = text_is (epoch, self->epoch);
-    //  An event may have overtaken this answer, so what we know is added to, and dropped only when the
-    //  answer is at least as new.
+    //  An event may have overtaken this answer, so what we know is added to, and dropped only when
+    //  the answer is at least as new.
     if (hash_size (self->jtis) > REVOKED_MAX && (!same || off >= self->off)) {
         hash_destroy (&self->jtis);
         self->jtis = hash_new (NULL);
@@ -136,7 +139,8 @@ synced (void *arg, const bus_reply_t *reply)
     for (mp_iter_t it = mp_iter (mp_get (body, "jtis")); mp_next (&it);)
         revoke_jti (self, mp_text (it.value));
     for (mp_iter_t it = mp_iter (mp_get (body, "users")); mp_next (&it);)
-        revoke_user (self, mp_text (mp_get (it.value, "user")), mp_int (mp_get (it.value, "before")));
+        revoke_user (self, mp_text (mp_get (it.value, "user")),
+                     mp_int (mp_get (it.value, "before")));
     size_t size = epoch.size < sizeof self->epoch ? epoch.size : sizeof self->epoch - 1;
     memcpy (self->epoch, epoch.data ? epoch.data : "", size);
     self->epoch [size] = 0;

@@ -26,7 +26,8 @@ ttl_of (const route_t *route, text_t wait)
 
 //  The routing key that the route asks for.
 static text_t
-key_of (const route_t *route, const session_t *session, mp_t params, mp_t body, char *room, size_t size)
+key_of (const route_t *route, const session_t *session, mp_t params, mp_t body, char *room,
+        size_t size)
 {
     if (text_is (route->key, "user")) {
         int length = snprintf (room, size, "user:%s", session ? session->user : "");

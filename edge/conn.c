@@ -196,8 +196,9 @@ upgrade_refuse (conn_t *conn, error_code_t code)
     return -1;
 }
 
-//  libwebsockets goes on with a freed pointer after refusing an unknown protocol, and would speak h2c: only
-//  "websocket" passes here. What it hands us in `in` may be freed, so the header is read again.
+//  libwebsockets goes on with a freed pointer after refusing an unknown protocol, and would speak
+//  h2c: only "websocket" passes here. What it hands us in `in` may be freed, so the header is read
+//  again.
 static int
 conn_upgrade (conn_t *conn)
 {

@@ -1,10 +1,12 @@
-//  directory.c -- what the broker's directory means for the edge: which routes exist, whose actor lives.
+//  directory.c -- what the broker's directory means for the edge: which routes exist, whose actor
+//  lives.
 
 #include <stdlib.h>
 
 #include "edge/edge.h"
 
-//  One actor by name, kept after its last instance went: its routes then wait or answer 503, not 404.
+//  One actor by name, kept after its last instance went: its routes then wait or answer 503, not
+//  404.
 typedef struct {
     char *name;
     buf_t routes;                //  as last announced

@@ -1,8 +1,10 @@
-//  edge.h -- what the files of the edge share: the process, its connections and requests, and the functions
-//  that one file offers to the others. The edge holds no domain word: every route comes from the directory.
+//  edge.h -- what the files of the edge share: the process, its connections and requests, and the
+//  functions that one file offers to the others. The edge holds no domain word: every route comes
+//  from the directory.
 //
-//  Everything runs on one thread: libwebsockets' service loop with loop_t nested in it. libwebsockets calls
-//  edge_callback (http.c) for every connection; ws_callback (ws.c) gets what concerns WebSocket.
+//  Everything runs on one thread: libwebsockets' service loop with loop_t nested in it.
+//  libwebsockets calls edge_callback (http.c) for every connection; ws_callback (ws.c) gets what
+//  concerns WebSocket.
 
 #ifndef EDGE_H
 #define EDGE_H
@@ -20,6 +22,9 @@
 #include "proto/token.h"
 
 char *text_copy (text_t text);           //  terminated, to be freed
+//  decimal; printf is too slow for every answer
+void put_number (buf_t *out, uint64_t value);
+void put_hex (char *out, uint64_t value, size_t digits); //  lower case, not terminated
 
 #define EDGE_VERSION "1.0.0"
 #define EDGE_HEADER_MAX 8192             //  longest single header value looked at
@@ -67,7 +72,8 @@ struct edge {
 
     directory_t *directory;
     uint64_t router_revision;    //  grows when the router is built anew
-    router_t *router;            //  current; requests hold a reference to the one they were routed by
+    //  current; requests hold a reference to the one they were routed by
+    router_t *router;
     auth_t *auth;
     limiter_t *limiter;
     stats_t *stats;
@@ -93,7 +99,8 @@ struct edge {
 
 //  ---------------------------------------------------------------- connections (http.c)
 
-//  One per socket, made at accept, found with lws_get_opaque_user_data (wsi), freed when the wsi is destroyed.
+//  One per socket, made at accept, found with lws_get_opaque_user_data (wsi), freed when the wsi is
+//  destroyed.
 struct conn {
     edge_t *edge;
     struct lws *wsi;
@@ -104,7 +111,8 @@ struct conn {
     ws_t *ws;                    //  ws.c's own; NULL until it sets it
     int fd;
     void *ssl;                   //  SSL of libwebsockets once TLS is up; NULL: plain
-    watch_t *watch;              //  our own eye on the socket while a request is under way (http.c, send.c)
+    //  our own eye on the socket while a request is under way (http.c, send.c)
+    watch_t *watch;
     bool closing;                //  nothing is read as a request any more
     int64_t linger_until;
     uint64_t lingered;           //  bytes thrown away after the last answer
@@ -112,37 +120,44 @@ struct conn {
     conn_t *next, **link;
 };
 
-//  Of an upgrade under way (until ESTABLISHED returned): decoded path, and a decoded query argument.
+//  Of an upgrade under way (until ESTABLISHED returned): decoded path, and a decoded query
+//  argument.
 bool conn_path (conn_t *conn, char *out, size_t room);
 bool conn_query (conn_t *conn, const char *name, char *out, size_t room);
 
 //  For libwebsockets, in every protocols[] row.
-int edge_callback (struct lws *wsi, enum lws_callback_reasons reason, void *user, void *in, size_t size);
+int edge_callback (struct lws *wsi, enum lws_callback_reasons reason, void *user, void *in,
+                   size_t size);
 
-//  ws.c: gets, with `in` and `size` as libwebsockets says, FILTER_PROTOCOL_CONNECTION (headers readable; refuse
-//  with non-zero), ESTABLISHED, RECEIVE, RECEIVE_PONG, SERVER_WRITEABLE of an upgraded connection,
-//  WS_PEER_INITIATED_CLOSE, CLOSED (free conn->ws there). The answer goes back to libwebsockets. Upgrades to
-//  anything but "websocket" never get here.
+//  ws.c: gets, with `in` and `size` as libwebsockets says, FILTER_PROTOCOL_CONNECTION (headers
+//  readable; refuse with non-zero), ESTABLISHED, RECEIVE, RECEIVE_PONG, SERVER_WRITEABLE of an
+//  upgraded connection, WS_PEER_INITIATED_CLOSE, CLOSED (free conn->ws there). The answer goes back
+//  to libwebsockets. Upgrades to anything but "websocket" never get here.
 int ws_callback (conn_t *conn, enum lws_callback_reasons reason, void *in, size_t size);
 //  ws.c: subprotocol names it speaks, NULL-terminated (protocols[1…] are made from it).
 extern const char *const ws_subprotocols [];
-//  ws.c: is this decoded path one where WebSockets are served ("/ws", "/api/v1/ws", …)? Others get 404.
+//  ws.c: is this decoded path one where WebSockets are served ("/ws", "/api/v1/ws", …)? Others get
+//  404.
 bool ws_path (text_t path);
 
-//  Copy one header of the request under way; false when absent, longer than `room` - 1, or holding a NUL.
-//  Known headers by token, others by lower-case name with colon ("idempotency-key:").
+//  Copy one header of the request under way; false when absent, longer than `room` - 1, or holding
+//  a NUL. Known headers by token, others by lower-case name with colon ("idempotency-key:").
 bool conn_header (conn_t *conn, enum lws_token_indexes token, char *out, size_t room);
 bool conn_header_named (conn_t *conn, const char *name, char *out, size_t room);
-//  Walk request.query, which holds decoded "name=value" texts, each with a NUL behind it (libwebsockets decodes
-//  before we see anything):  for (size_t at = 0; query_each (query, &at, &name, &value);)
+//  Walk request.query, which holds decoded "name=value" texts, each with a NUL behind it
+//  (libwebsockets decodes before we see anything):  for (size_t at = 0; query_each (query, &at,
+//  &name, &value);)
 bool query_each (text_t query, size_t *at, text_t *name, text_t *value);
 text_t query_get (text_t query, const char *name);       //  data NULL when absent
 //  Is this Origin one that may use us? (CORS_ORIGINS; empty list: any.)
 bool origin_allowed (edge_t *edge, text_t origin);
 
-//  ---------------------------------------------------------------- requests (http.c, call.c, reply.c)
+//  ---------------------------------------------------------------- requests (http.c, call.c,
+//  reply.c)
 
-typedef enum { VERB_GET, VERB_HEAD, VERB_POST, VERB_PUT, VERB_PATCH, VERB_DELETE, VERB_OPTIONS, VERB_COUNT } verb_t;
+typedef enum {
+    VERB_GET, VERB_HEAD, VERB_POST, VERB_PUT, VERB_PATCH, VERB_DELETE, VERB_OPTIONS, VERB_COUNT
+} verb_t;
 const char *verb_name (verb_t verb);
 
 typedef enum {
@@ -172,8 +187,10 @@ struct request {
     char trace [60];             //  traceparent
     char origin [256];           //  Origin, or empty
     char if_none_match [256], if_match [256];
-    char idempotency_key [256], prefer [128], content_type [256], agent [256], host [256], accept [256];
-    char credential [520];       //  that came to a route which needs none and proved nobody (a refresh token)
+    char idempotency_key [256], prefer [128], content_type [256];
+    char agent [256], host [256], accept [256];
+    //  that came to a route which needs none and proved nobody (a refresh token)
+    char credential [520];
     char boundary [80];          //  of multipart
     char range [64];
     bool gzip;                   //  client takes gzip
@@ -212,7 +229,8 @@ struct request {
     //  Owner of a streamed answer (sse.c, upload.c)
     void *owner;
     void (*on_drained) (request_t *req);    //  everything pushed was handed to the socket
-    void (*on_closed) (request_t *req);     //  client went away, or reply_end was written; forget req now
+    //  client went away, or reply_end was written; forget req now
+    void (*on_closed) (request_t *req);
 
     bool soon;                   //  in edge->soon
     request_t *soon_next;
@@ -243,7 +261,8 @@ void conn_forwarded (conn_t *conn);
 
 //  send.c
 void conn_watch_end (conn_t *conn);
-void conn_watch_peer (conn_t *conn);             //  notice when the client leaves, though nothing is read
+//  notice when the client leaves, though nothing is read
+void conn_watch_peer (conn_t *conn);
 void conn_send_now (conn_t *conn, text_t text);  //  a few bytes, or the connection goes
 //  The client is gone or must go: forget the request, cut the connection.
 void conn_drop (conn_t *conn);
@@ -258,7 +277,8 @@ void request_soon_forget (request_t *req);
 int request_begin (conn_t *conn, const char *path, size_t size);
 int request_body (conn_t *conn, const char *data, size_t size);
 int request_body_end (conn_t *conn);
-void request_refuse (request_t *req, error_code_t code, const char *text);      //  text NULL: the default
+//  text NULL: the default
+void request_refuse (request_t *req, error_code_t code, const char *text);
 void request_free (request_t *req);
 void request_ids (char id [40], char trace [60]);        //  make those that are empty
 void requests_forget (void);                             //  spare structs, at the end
@@ -278,7 +298,8 @@ void upload_credit (void *arg, uint64_t count);
 bool upload_halted (const request_t *req);
 bool multipart_read (const char *boundary, text_t body, buf_t *out);
 
-//  Answers. Each request gets exactly one; all of them may be called at any time on the loop thread.
+//  Answers. Each request gets exactly one; all of them may be called at any time on the loop
+//  thread.
 void reply_json (request_t *req, unsigned status, text_t json);
 void reply_bytes (request_t *req, unsigned status, const char *content_type, text_t data);
 void reply_fault (request_t *req, const fault_t *fault);
@@ -291,10 +312,12 @@ void reply_header (request_t *req, const char *name, text_t value);
 void reply_stream (request_t *req, unsigned status, const char *content_type, int64_t size);
 void reply_push (request_t *req, text_t data);
 size_t reply_pending (const request_t *req);     //  pushed, not yet handed to the socket
-void reply_end (request_t *req, bool broken);    //  broken: the connection is cut so that the client notices
+//  broken: the connection is cut so that the client notices
+void reply_end (request_t *req, bool broken);
 
-//  An endpoint of the edge itself (health, docs, /live/…). Tables of them end with {0}. With `body` the request is
-//  handed over when its body (JSON, ≤ 64 KiB, decoded in req->body as MessagePack) is there.
+//  An endpoint of the edge itself (health, docs, /live/…). Tables of them end with {0}. With `body`
+//  the request is handed over when its body (JSON, ≤ 64 KiB, decoded in req->body as MessagePack)
+//  is there.
 struct local {
     verb_t verb;
     const char *path;            //  exact, or a prefix when it ends with "*"
@@ -306,9 +329,11 @@ struct local {
     bool optional;               //  a good token is looked at, a missing or bad one is no error
 };
 extern const local_t edge_locals [];             //  local.c
-extern const local_t live_locals [];             //  sse.c: POST /live/ticket, GET /live/… (server-sent events)
+//  sse.c: POST /live/ticket, GET /live/… (server-sent events)
+extern const local_t live_locals [];
 
-//  ---------------------------------------------------------------- calls for WebSocket and others (call.c)
+//  ---------------------------------------------------------------- calls for WebSocket and others
+//  (call.c)
 
 typedef struct {
     text_t method;
@@ -323,8 +348,8 @@ typedef struct {
     void *arg;
 } edge_call_t;
 
-//  Look the method up, check role and limits exactly as over HTTP, and call. 0: refused, see fault; else the id for
-//  bus_cancel and bus_grant. on_reply never runs inside.
+//  Look the method up, check role and limits exactly as over HTTP, and call. 0: refused, see fault;
+//  else the id for bus_cancel and bus_grant. on_reply never runs inside.
 uint64_t edge_call (edge_t *edge, const edge_call_t *call, fault_t *fault);
 
 //  ---------------------------------------------------------------- routes (router.c)
@@ -354,7 +379,8 @@ typedef struct {
 router_t *router_new (void);
 router_t *router_ref (router_t *self);
 void router_drop (router_t **self_p);
-//  Take the announced routes of an actor (an array of route maps, copied). Returns the number of rows refused.
+//  Take the announced routes of an actor (an array of route maps, copied). Returns the number of
+//  rows refused.
 size_t router_add (router_t *self, const char *actor, mp_t routes);
 match_t router_find (const router_t *self, verb_t verb, text_t path);
 const route_t *router_method (const router_t *self, text_t method);     //  also bus-only ones
@@ -373,7 +399,8 @@ bool directory_each (edge_t *edge, size_t *at, const char **name, size_t *up);
 
 //  ---------------------------------------------------------------- who asks (auth.c)
 
-//  Shared by the requests and connections of one token; referenced. When `revoked` turns true live_revoked is called.
+//  Shared by the requests and connections of one token; referenced. When `revoked` turns true
+//  live_revoked is called.
 struct session {
     unsigned refs;
     char *user, *role, *org, *email, *kind, *jti;     //  "" when absent
@@ -399,17 +426,19 @@ text_t claims_user (mp_t claims);                //  user id that a token's clai
 auth_t *auth_new (edge_t *edge);
 void auth_destroy (auth_t **self_p);
 
-//  Check a token or API key. Calls fn exactly once, often before it returns (then the answer is NULL); session is
-//  NULL with a fault otherwise, borrowed (session_ref to keep). auth_cancel: fn will not be called.
+//  Check a token or API key. Calls fn exactly once, often before it returns (then the answer is
+//  NULL); session is NULL with a fault otherwise, borrowed (session_ref to keep). auth_cancel: fn
+//  will not be called.
 typedef void (auth_fn) (void *arg, session_t *session, const fault_t *fault);
 void *auth_check (auth_t *self, text_t credential, auth_fn *fn, void *arg);
 void auth_cancel (auth_t *self, void *wait);
 //  The session of whoever holds only the anon key.
 session_t *auth_anon (auth_t *self);
-//  May this session (NULL: nobody) use the route? False fills the fault. Also false when the session was revoked or
-//  has expired, or nothing was heard from identity for 30 s.
+//  May this session (NULL: nobody) use the route? False fills the fault. Also false when the
+//  session was revoked or has expired, or nothing was heard from identity for 30 s.
 bool auth_allows (auth_t *self, session_t *session, const route_t *route, fault_t *fault);
-//  Is this session good now (not revoked, not expired, identity heard)? WebSockets ask before they deliver.
+//  Is this session good now (not revoked, not expired, identity heard)? WebSockets ask before they
+//  deliver.
 bool auth_good (auth_t *self, session_t *session, fault_t *fault);
 bool auth_fresh (auth_t *self);                  //  identity was heard within 30 s
 //  Called by main.c's bus listener for channel "sys/identity" and after (re)subscription.
@@ -426,7 +455,8 @@ void limiter_destroy (limiter_t **self_p);
 bool limit_parse (const char *text, double *per_ms, double *burst);     //  "10/m:20"
 bool limiter_take (limiter_t *self, route_limit_t limit, const char *who, fault_t *fault);
 
-//  ---------------------------------------------------------------- counters and access log (stats.c)
+//  ---------------------------------------------------------------- counters and access log
+//  (stats.c)
 
 stats_t *stats_new (edge_t *edge);
 void stats_destroy (stats_t **self_p);
@@ -449,12 +479,14 @@ void health_ready_serve (request_t *req);
 
 live_t *live_new (edge_t *edge);
 void live_destroy (live_t **self_p);
-void live_event (live_t *self, const wire_event_t *event);           //  every event but sys/identity
+//  every event but sys/identity
+void live_event (live_t *self, const wire_event_t *event);
 void live_subscribed (live_t *self, const wire_subscribed_t *answer, bool again);
 void live_directory (live_t *self);                                  //  actors came or went
 void live_revoked (live_t *self, session_t *session);                //  close what rests on it
 void live_grants (live_t *self, text_t user, mp_t audiences);        //  memberships changed
-void live_drain (live_t *self);                                      //  process ends: tell clients 1012, staggered
+//  process ends: tell clients 1012, staggered
+void live_drain (live_t *self);
 void live_metrics (live_t *self, buf_t *out);                        //  Prometheus lines
 
 #endif

@@ -1,4 +1,5 @@
-//  health.c -- /health for people and pages, /health/live and /health/ready for those who restart us.
+//  health.c -- /health for people and pages, /health/live and /health/ready for those who restart
+//  us.
 
 #include <stdio.h>
 #include <time.h>

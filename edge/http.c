@@ -1,4 +1,5 @@
-//  http.c -- a request from its first header to the call: header rules, route, who asks, limits, body.
+//  http.c -- a request from its first header to the call: header rules, route, who asks, limits,
+//  body.
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -103,7 +104,8 @@ requests_forget (void)
     while (s_spare) {
         request_t *req = s_spare;
         s_spare = req->next;
-        buf_t *bufs [] = { &req->path, &req->query, &req->body, &req->params, &req->extra, &req->out };
+        buf_t *bufs [] = {
+            &req->path, &req->query, &req->body, &req->params, &req->extra, &req->out };
         for (size_t i = 0; i < sizeof bufs / sizeof *bufs; i++)
             buf_free (bufs [i]);
         free (req);
@@ -122,20 +124,17 @@ request_refuse (request_t *req, error_code_t code, const char *text)
 //  ---------------------------------------------------------------- headers
 
 static void
-random_hex (char *out, size_t size)
+random_hex (char *out, size_t size)        //  of 16s
 {
     static uint64_t s_state;
     if (!s_state)
         random_bytes (&s_state, sizeof s_state);
-    for (size_t i = 0; i < size; i++) {
+    for (size_t i = 0; i < size; i += 16) {
         //  splitmix64: ids need to differ, not to be secret
-        if (i % 16 == 0)
-            s_state += 0x9e3779b97f4a7c15u;
-        uint64_t z = s_state;
+        uint64_t z = s_state += 0x9e3779b97f4a7c15u;
         z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9u;
         z = (z ^ (z >> 27)) * 0x94d049bb133111ebu;
-        z ^= z >> 31;
-        out [i] = "0123456789abcdef" [(z >> (i % 16 * 4)) & 15];
+        put_hex (out + i, z ^ (z >> 31), 16);
     }
     out [size] = 0;
 }
@@ -146,10 +145,11 @@ request_ids (char id [40], char trace [60])
     if (!*id)
         random_hex (id, 16);
     if (!*trace) {
-        char trace_id [33], parent [17];
-        random_hex (trace_id, 32);
-        random_hex (parent, 16);
-        snprintf (trace, 60, "00-%s-%s-01", trace_id, parent);
+        memcpy (trace, "00-", 3);
+        random_hex (trace + 3, 32);
+        trace [35] = '-';
+        random_hex (trace + 36, 16);
+        memcpy (trace + 52, "-01", 4);
     }
 }
 
@@ -182,8 +182,8 @@ read_common (request_t *req)
         || (req->http10 && !(connection && strcasestr (text, "keep-alive")));
 }
 
-//  How long is the body? libwebsockets takes "5,6" and "-1", knows no chunked coding and would wait for
-//  100 MiB where a length is missing: what is not one plain number ends the connection.
+//  How long is the body? libwebsockets takes "5,6" and "-1", knows no chunked coding and would wait
+//  for 100 MiB where a length is missing: what is not one plain number ends the connection.
 static error_code_t
 read_length (request_t *req)
 {
@@ -191,17 +191,18 @@ read_length (request_t *req)
     char text [32];
     if (lws_hdr_total_length (conn->wsi, WSI_TOKEN_HTTP_TRANSFER_ENCODING) > 0)
         return E_LENGTH;
-    if (lws_hdr_copy_fragment (conn->wsi, text, sizeof text, WSI_TOKEN_HTTP_CONTENT_LENGTH, 0) < 0) {
-        if (lws_hdr_total_length (conn->wsi, WSI_TOKEN_HTTP_CONTENT_LENGTH) > 0)
+    enum lws_token_indexes token = WSI_TOKEN_HTTP_CONTENT_LENGTH;
+    if (lws_hdr_copy_fragment (conn->wsi, text, sizeof text, token, 0) < 0) {
+        if (lws_hdr_total_length (conn->wsi, token) > 0)
             return E_INVALID;
-        //  No length, no body; but should one follow all the same, nobody may take it for a request.
+        //  No length, no body; but should one follow all the same, nobody may take it for a
+        //  request.
         if (req->verb == VERB_POST || req->verb == VERB_PUT || req->verb == VERB_PATCH)
             req->close = true;
         return E_NONE;
     }
-    if (lws_hdr_copy_fragment (conn->wsi, text, sizeof text, WSI_TOKEN_HTTP_CONTENT_LENGTH, 1) >= 0)
+    if (conn_header_twice (conn, token))
         return E_INVALID;
-    lws_hdr_copy_fragment (conn->wsi, text, sizeof text, WSI_TOKEN_HTTP_CONTENT_LENGTH, 0);
     return length_parse (text_of (text), &req->body_size) ? E_NONE : E_INVALID;
 }
 
@@ -220,7 +221,8 @@ read_line (request_t *req, const char *path, size_t size)
     int method = lws_http_get_uri_and_method (req->conn->wsi, &uri, &uri_size);
     if (method < 0 || method > LWSHUMETH_COLON_PATH || verbs [method] == VERB_COUNT)
         return false;
-    //  A decoded line break in the address ends the line for libwebsockets: then there is no version behind it.
+    //  A decoded line break in the address ends the line for libwebsockets: then there is no
+    //  version behind it.
     char version [16];
     if (!conn_header (req->conn, WSI_TOKEN_HTTP, version, sizeof version)
         || (strcmp (version, "HTTP/1.1") != 0 && strcmp (version, "HTTP/1.0") != 0))
@@ -251,8 +253,10 @@ answer_options (request_t *req, unsigned verbs)
     reply_header (req, "Allow", buf_text (&allow));
     if (*req->origin) {
         reply_header (req, "Access-Control-Allow-Methods", buf_text (&allow));
-        bool asked = conn_header (req->conn, WSI_TOKEN_HTTP_AC_REQUEST_HEADERS, wanted, sizeof wanted)
-            || conn_header_named (req->conn, "access-control-request-headers:", wanted, sizeof wanted);
+        bool asked = conn_header (req->conn, WSI_TOKEN_HTTP_AC_REQUEST_HEADERS, wanted,
+                                  sizeof wanted)
+            || conn_header_named (req->conn, "access-control-request-headers:", wanted,
+                                  sizeof wanted);
         reply_header (req, "Access-Control-Allow-Headers", text_of (asked ? wanted : "*"));
         reply_header (req, "Access-Control-Max-Age", TEXT ("86400"));
     }
@@ -298,7 +302,8 @@ body_prepare (request_t *req)
     uint64_t max = LOCAL_BODY_MAX;
     if (route)
         max = route->body_max ? route->body_max
-            : route->upload ? (uint64_t) opt_int (req->edge->options, "upload-max") : BODY_MAX_DEFAULT;
+            : route->upload ? (uint64_t) opt_int (req->edge->options, "upload-max")
+            : BODY_MAX_DEFAULT;
     if (req->body_size > max) {
         fault_t fault = { 0 };
         fault_set (&fault, E_TOO_LARGE, "body of %llu bytes is larger than %llu",
@@ -343,7 +348,8 @@ request_body (conn_t *conn, const char *data, size_t size)
     request_t *req = conn->request;
     if (!req || conn->closing || req->body_done || req->answered || size == 0)
         return 0;
-    //  A request that was pipelined behind another and has a body: 4.1 hands us its own header as the body.
+    //  A request that was pipelined behind another and has a body: 4.1 hands us its own header as
+    //  the body.
     const char *verb = verb_name (req->verb);
     size_t length = strlen (verb);
     if (req->body_seen == 0 && conn->served > 1 && size > length + 1
@@ -417,8 +423,8 @@ request_authed (void *arg, session_t *session, const fault_t *fault)
         return;
     }
     else if (req->route && req->route->anon_key && !req->anon) {
-        request_refuse (req, E_UNAUTHORIZED, "missing or invalid anon-key: every request needs a valid "
-                        "anon-key in a header or in the query");
+        request_refuse (req, E_UNAUTHORIZED, "missing or invalid anon-key: every request needs a "
+                        "valid anon-key in a header or in the query");
         return;
     }
     request_admit (req);
@@ -579,8 +585,8 @@ request_route (request_t *req)
     }
     if (body_prepare (req)) {
         if (req->local)
-            request_auth (req, req->local->auth ? AUTH_USER : req->local->optional ? AUTH_OPTIONAL : AUTH_NONE,
-                          false);
+            request_auth (req, req->local->auth ? AUTH_USER
+                          : req->local->optional ? AUTH_OPTIONAL : AUTH_NONE, false);
         else
             request_auth (req, match.route->auth, match.route->anon_key);
     }

@@ -1,5 +1,5 @@
-//  limit.c -- token buckets per caller and class. The table is bounded: buckets that are full again are
-//  forgotten.
+//  limit.c -- token buckets per caller and class. The table is bounded: buckets that are full again
+//  are forgotten.
 
 #include <stdio.h>
 #include <stdlib.h>

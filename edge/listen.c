@@ -1,5 +1,5 @@
-//  listen.c -- listeners of our own: libwebsockets 4.1 sets SO_REUSEPORT only with several threads, and spins
-//  when descriptors run out.
+//  listen.c -- listeners of our own: libwebsockets 4.1 sets SO_REUSEPORT only with several threads,
+//  and spins when descriptors run out.
 
 #include <errno.h>
 #include <fcntl.h>
@@ -64,12 +64,14 @@ conn_adopt (listener_t *self, int fd, const struct sockaddr *peer)
     lws_adopt_desc_t info = {
         .vh = edge->vhost, .fd.sockfd = fd, .opaque = conn,
         .type = LWS_ADOPT_SOCKET | LWS_ADOPT_HTTP | (self->admin ? 0 : LWS_ADOPT_ALLOW_SSL) };
-    //  A failure closes the descriptor and, when it came late, has freed the connection through WSI_DESTROY.
+    //  A failure closes the descriptor and, when it came late, has freed the connection through
+    //  WSI_DESTROY.
     if (!lws_adopt_descriptor_vhost_via_info (&info) && edge->conns == conn)
         conn_free (conn);
 }
 
-//  Out of descriptors: take the connection with the spare one and close it, or the listener stays readable.
+//  Out of descriptors: take the connection with the spare one and close it, or the listener stays
+//  readable.
 static void
 conn_turn_away (int listener)
 {
@@ -154,7 +156,8 @@ listeners_close (edge_t *edge)
 void
 tls_reload (edge_t *edge)
 {
-    const char *cert = opt_str (edge->options, "tls-cert"), *key = opt_str (edge->options, "tls-key");
+    const char *cert = opt_str (edge->options, "tls-cert");
+    const char *key = opt_str (edge->options, "tls-key");
     //  Into a scratch context first: a bad pair must not replace a good one by half.
     SSL_CTX *trial = SSL_CTX_new (TLS_server_method ());
     bool good = trial && SSL_CTX_use_certificate_chain_file (trial, cert) == 1

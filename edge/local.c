@@ -1,4 +1,5 @@
-//  local.c -- the endpoints that the edge serves itself. An announced route of the same path is never reached.
+//  local.c -- the endpoints that the edge serves itself. An announced route of the same path is
+//  never reached.
 
 #include "edge/edge.h"
 

@@ -19,7 +19,8 @@
 
 #define PROTOCOLS_MAX 12
 #define SERVE_BUF (64 * 1024 + LWS_PRE)
-#define HEADERS_MAX 4096                 //  connections whose header is under way, 12 KiB each; others wait
+//  connections whose header is under way, 12 KiB each; others wait
+#define HEADERS_MAX 4096
 
 static opt_t s_options [] = {
     { "run-dir", OPT_STR, "var/run", 0, "BUSBAR_RUN", "directory of the local sockets", NULL },
@@ -36,19 +37,22 @@ static opt_t s_options [] = {
     { "secrets-fd", OPT_INT, "-1", 0, NULL, "descriptor that hands over secrets", NULL },
     { "cors-origins", OPT_STR, NULL, 0, "CORS_ORIGINS|BACKEND_CORS_ORIGINS",
       "comma list of exact origins; unset: any, without credentials", NULL },
-    { "trust-proxy", OPT_BOOL, NULL, 0, "TRUST_PROXY", "take the client address from X-Forwarded-For",
-      NULL },
+    { "trust-proxy", OPT_BOOL, NULL, 0, "TRUST_PROXY",
+      "take the client address from X-Forwarded-For", NULL },
     { "environment", OPT_STR, "production", 0, "ENVIRONMENT", "name shown by /health", NULL },
     { "app-dir", OPT_STR, "edge/dashboard/dist", 0, "BUSBAR_APP", "directory served under /app/",
       NULL },
-    { "tls-cert", OPT_STR, NULL, 0, "TLS_CERT", "certificate chain (PEM); unset: plain HTTP", NULL },
-    { "tls-key", OPT_STR, NULL, 0, "TLS_KEY", "private key (PEM)", NULL },
-    { "limit-normal", OPT_STR, "2000/s:4000", 0, "LIMIT_NORMAL", "requests of one user; 0: no limit",
+    { "tls-cert", OPT_STR, NULL, 0, "TLS_CERT", "certificate chain (PEM); unset: plain HTTP",
       NULL },
+    { "tls-key", OPT_STR, NULL, 0, "TLS_KEY", "private key (PEM)", NULL },
+    { "limit-normal", OPT_STR, "2000/s:4000", 0, "LIMIT_NORMAL",
+      "requests of one user; 0: no limit", NULL },
     { "limit-sign-in", OPT_STR, "10/m:20", 0, "LIMIT_SIGN_IN", "sign-ins of one address", NULL },
-    { "limit-mail", OPT_STR, "5/m", 0, "LIMIT_MAIL", "requests of one address that send mail", NULL },
+    { "limit-mail", OPT_STR, "5/m", 0, "LIMIT_MAIL", "requests of one address that send mail",
+      NULL },
     { "limit-heavy", OPT_STR, "60/m:30", 0, "LIMIT_HEAVY", "expensive requests of one user", NULL },
-    { "upload-max", OPT_INT, "5368709120", 0, "UPLOAD_MAX", "largest streamed upload, bytes", NULL },
+    { "upload-max", OPT_INT, "5368709120", 0, "UPLOAD_MAX", "largest streamed upload, bytes",
+      NULL },
     { "body-timeout", OPT_INT, "30", 0, NULL, "s in which an ordinary body must have come", NULL },
     { "keep-alive", OPT_INT, "60", 0, NULL, "s that an idle connection is kept", NULL },
     { "max-files", OPT_INT, "16384", 0, NULL, "descriptors, so connections, at most", NULL },
@@ -79,7 +83,8 @@ bus_refused (void *arg, const wire_refused_t *why)
 {
     (void) arg;
     char text [256];
-    snprintf (text, sizeof text, "%.*s", (int) why->text.size, why->text.data ? why->text.data : "");
+    snprintf (text, sizeof text, "%.*s", (int) why->text.size,
+              why->text.data ? why->text.data : "");
     log_error ("the broker refused us", "text", text);
     exit (1);
 }
@@ -150,13 +155,15 @@ context_open (edge_t *edge)
         .secs_since_valid_ping = 25, .secs_since_valid_hangup = 35 };
     size_t count = 0;
     s_protocols [count++] = (struct lws_protocols) {
-        .name = "http", .callback = edge_callback, .rx_buffer_size = 65536, .tx_packet_size = 65536 };
+        .name = "http", .callback = edge_callback, .rx_buffer_size = 65536,
+        .tx_packet_size = 65536 };
     for (size_t i = 0; ws_subprotocols [i] && count < PROTOCOLS_MAX - 1; i++)
         s_protocols [count++] = (struct lws_protocols) {
             .name = ws_subprotocols [i], .callback = edge_callback, .rx_buffer_size = 65536,
             .tx_packet_size = 65536 };
 
-    //  Its tables are as large as the limit, and every close walks them: set before the context is made.
+    //  Its tables are as large as the limit, and every close walks them: set before the context is
+    //  made.
     rlim_t files = (rlim_t) opt_int (s_options, "max-files");
     struct rlimit limit;
     getrlimit (RLIMIT_NOFILE, &limit);
@@ -170,7 +177,8 @@ context_open (edge_t *edge)
     struct lws_context_creation_info info = {
         .port = CONTEXT_PORT_NO_LISTEN_SERVER, .protocols = s_protocols, .user = edge,
         .options = LWS_SERVER_OPTION_VALIDATE_UTF8 | LWS_SERVER_OPTION_EXPLICIT_VHOSTS,
-        .pt_serv_buf_size = SERVE_BUF, .max_http_header_data = 12288, .max_http_header_pool = HEADERS_MAX,
+        .pt_serv_buf_size = SERVE_BUF, .max_http_header_data = 12288,
+        .max_http_header_pool = HEADERS_MAX,
         .timeout_secs = 20, .timeout_secs_ah_idle = 10,
         .keepalive_timeout = (int) opt_int (s_options, "keep-alive"),
         .retry_and_idle_policy = &retry, .alpn = "http/1.1", .vhost_name = "edge",
@@ -186,7 +194,8 @@ context_open (edge_t *edge)
     return edge->vhost ? context : NULL;
 }
 
-//  The bus's loop inside libwebsockets' poll: its descriptor only has to wake us, the turn runs in serve ().
+//  The bus's loop inside libwebsockets' poll: its descriptor only has to wake us, the turn runs in
+//  serve ().
 static bool
 loop_nest (edge_t *edge)
 {
@@ -332,7 +341,8 @@ main (int argc, char **argv)
     loop_signal (edge->loop, SIGINT, on_end, edge);
     loop_signal (edge->loop, SIGHUP, on_reload, edge);
     bus_start (edge->bus, &(bus_life_t) {
-        .on_ready = bus_ready, .on_refused = bus_refused, .on_directory = bus_directory, .arg = edge });
+        .on_ready = bus_ready, .on_refused = bus_refused, .on_directory = bus_directory,
+        .arg = edge });
     loop_turn (edge->loop, 0);
     serve (edge);
     bus_leave (edge->bus);

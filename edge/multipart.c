@@ -41,7 +41,8 @@ multipart_destroy (multipart_t **self_p)
     *self_p = NULL;
 }
 
-//  Value of a parameter of Content-Disposition: name="x" or name=x. Browsers write %22 for a quote, others \".
+//  Value of a parameter of Content-Disposition: name="x" or name=x. Browsers write %22 for a quote,
+//  others \".
 static text_t
 parameter (text_t line, const char *name, buf_t *out)
 {

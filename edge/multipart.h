@@ -1,4 +1,5 @@
-//  multipart.h -- a streaming parser of multipart/form-data: memory is bounded by one part's header.
+//  multipart.h -- a streaming parser of multipart/form-data: memory is bounded by one part's
+//  header.
 
 #ifndef MULTIPART_H
 #define MULTIPART_H
@@ -8,7 +9,8 @@
 typedef struct multipart multipart_t;
 
 typedef struct {
-    //  A part begins. filename.data is NULL for a plain field. The texts live until the function returns.
+    //  A part begins. filename.data is NULL for a plain field. The texts live until the function
+    //  returns.
     void (*part) (void *arg, text_t name, text_t filename, text_t type);
     void (*data) (void *arg, text_t data);
     void (*part_end) (void *arg);

@@ -1,4 +1,5 @@
-//  openapi.c -- OpenAPI 3.1 from the announced routes, made once per set of routes, and the page that shows it.
+//  openapi.c -- OpenAPI 3.1 from the announced routes, made once per set of routes, and the page
+//  that shows it.
 
 #include <stdlib.h>
 
@@ -92,7 +93,8 @@ put_parameters (const route_t *route, bool query, buf_t *json)
         put_parameter ("path", text_of (route->params [i]), true,
                        field_named (fields, route->params [i]), first, json);
     for (mp_iter_t it = mp_iter (fields); query && mp_next (&it);) {
-        text_t name = mp_text (mp_get (it.value, "name")), other = mp_text (mp_get (it.value, "json"));
+        text_t name = mp_text (mp_get (it.value, "name"));
+        text_t other = mp_text (mp_get (it.value, "json"));
         if (is_path_param (route, name) || mp_bool (mp_get (it.value, "hidden")))
             continue;
         put_parameter ("query", other.size ? other : name, mp_bool (mp_get (it.value, "required")),
@@ -106,10 +108,10 @@ static void
 put_body (const route_t *route, buf_t *json)
 {
     if (route->upload) {
-        buf_puts (json, ",\"requestBody\":{\"content\":{\"multipart/form-data\":{\"schema\":{\"type\":"
-                  "\"object\",\"properties\":{\"file\":{\"type\":\"string\",\"format\":\"binary\"}}}},"
-                  "\"application/octet-stream\":{\"schema\":{\"type\":\"string\",\"format\":"
-                  "\"binary\"}}}}");
+        buf_puts (json, ",\"requestBody\":{\"content\":{\"multipart/form-data\":{\"schema\":{"
+                  "\"type\":\"object\",\"properties\":{\"file\":{\"type\":\"string\","
+                  "\"format\":\"binary\"}}}},\"application/octet-stream\":{\"schema\":{\"type\":"
+                  "\"string\",\"format\":\"binary\"}}}}");
         return;
     }
     mp_t fields = mp_get (route->map, "in");
@@ -188,7 +190,9 @@ by_path (const void *a, const void *b)
     int order = strcmp (left->pattern, right->pattern);
     if (order)
         return order;
-    return text_eq (left->verb, right->verb) ? 0 : left->verb.data [1] < right->verb.data [1] ? -1 : 1;
+    if (text_eq (left->verb, right->verb))
+        return 0;
+    return left->verb.data [1] < right->verb.data [1] ? -1 : 1;
 }
 
 static void
@@ -234,23 +238,29 @@ put_locals (const local_t *table, bool comma, buf_t *json)
     }
 }
 
+//  Everything before the paths.
+static const char s_preface [] =
+    "{\"openapi\":\"3.1.0\",\"info\":{\"title\":\"Busbar\",\"version\":\"" EDGE_VERSION
+    "\",\"description\":\"Made from the routes that actors announce.\"},"
+    "\"servers\":[{\"url\":\"/\"}],\"security\":[{\"bearer\":[]},{\"apiKey\":[]}],"
+    "\"components\":{\"securitySchemes\":{\"bearer\":{\"type\":\"http\","
+    "\"scheme\":\"bearer\",\"bearerFormat\":\"JWT\"},\"apiKey\":{\"type\":\"apiKey\","
+    "\"in\":\"header\",\"name\":\"X-API-Key\"}},\"schemas\":{\"Error\":{\"type\":\"object\","
+    "\"required\":[\"error\",\"message\",\"detail\",\"code\",\"details\"],"
+    "\"properties\":{\"error\":{\"type\":\"string\"},\"message\":{\"type\":\"string\"},"
+    "\"detail\":{\"type\":\"string\"},\"code\":{\"type\":\"string\"},"
+    "\"details\":{\"type\":\"object\"},\"request_id\":{\"type\":\"string\"},"
+    "\"success\":{\"type\":\"boolean\"}}}},"
+    "\"responses\":{\"Error\":{\"description\":\"error\","
+    "\"content\":{\"application/json\":{\"schema\":{\"$ref\":\"#/components/schemas/Error\"}}}}}},"
+    "\"paths\":{";
+
 static void
 document_make (edge_t *edge)
 {
     buf_t *json = &s_document;
     buf_clear (json);
-    buf_puts (json, "{\"openapi\":\"3.1.0\",\"info\":{\"title\":\"Busbar\",\"version\":\"" EDGE_VERSION
-              "\",\"description\":\"Made from the routes that actors announce.\"},"
-              "\"servers\":[{\"url\":\"/\"}],\"security\":[{\"bearer\":[]},{\"apiKey\":[]}],"
-              "\"components\":{\"securitySchemes\":{\"bearer\":{\"type\":\"http\",\"scheme\":\"bearer\","
-              "\"bearerFormat\":\"JWT\"},\"apiKey\":{\"type\":\"apiKey\",\"in\":\"header\",\"name\":"
-              "\"X-API-Key\"}},\"schemas\":{\"Error\":{\"type\":\"object\",\"required\":[\"error\","
-              "\"message\",\"detail\",\"code\",\"details\"],\"properties\":{\"error\":{\"type\":"
-              "\"string\"},\"message\":{\"type\":\"string\"},\"detail\":{\"type\":\"string\"},\"code\":{"
-              "\"type\":\"string\"},\"details\":{\"type\":\"object\"},\"request_id\":{\"type\":"
-              "\"string\"},\"success\":{\"type\":\"boolean\"}}}},\"responses\":{\"Error\":{"
-              "\"description\":\"error\",\"content\":{\"application/json\":{\"schema\":{\"$ref\":"
-              "\"#/components/schemas/Error\"}}}}}},\"paths\":{");
+    buf_puts (json, s_preface);
     size_t before = json->size;
     put_paths (edge->router, json);
     put_locals (edge_locals, json->size > before, json);
@@ -271,8 +281,8 @@ void
 docs_serve (request_t *req)
 {
     reply_header (req, "Content-Security-Policy",
-                  TEXT ("default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; "
-                        "connect-src 'self'; frame-ancestors 'none'"));
+                  TEXT ("default-src 'none'; script-src 'unsafe-inline'; "
+                        "style-src 'unsafe-inline'; connect-src 'self'; frame-ancestors 'none'"));
     text_t page = { docs_page, (size_t) (docs_page_end - docs_page) };
     reply_bytes (req, 200, "text/html; charset=utf-8", page);
 }

@@ -5,7 +5,8 @@
 
 #include "edge/edge.h"
 
-//  The public port and the admin port, each an own SO_REUSEPORT listener, so that several edges share a port.
+//  The public port and the admin port, each an own SO_REUSEPORT listener, so that several edges
+//  share a port.
 bool listeners_open (edge_t *edge);
 void listeners_close (edge_t *edge);
 //  Take the certificate files again, if they are good; connections keep theirs.

@@ -1,4 +1,5 @@
-//  reply.c -- answers: status line, headers, error bodies, ETag and 304, gzip, CORS. One buffer, one write.
+//  reply.c -- answers: status line, headers, error bodies, ETag and 304, gzip, CORS. One buffer,
+//  one write.
 
 #include <openssl/evp.h>
 #include <stdarg.h>
@@ -10,7 +11,8 @@
 #include "edge/edge.h"
 
 #define GZIP_MIN 1024
-#define GZIP_MAX (256 * 1024)            //  about 3 ms at level 1: longer would hold up everybody else
+//  about 3 ms at level 1: longer would hold up everybody else
+#define GZIP_MAX (256 * 1024)
 
 void
 fault_set (fault_t *fault, error_code_t code, const char *format, ...)
@@ -103,6 +105,8 @@ static bool
 extra_has (const request_t *req, const char *name)
 {
     size_t size = strlen (name);
+    if (req->extra.size == 0)
+        return false;
     const char *at = (const char *) req->extra.data, *end = at + req->extra.size;
     while (at && at < end) {
         if ((size_t) (end - at) > size && strncasecmp (at, name, size) == 0 && at [size] == ':')
@@ -138,18 +142,29 @@ put_head (request_t *req, unsigned status, const char *type, int64_t length)
 {
     buf_t *out = &req->out;
     req->status = status;
-    buf_putf (out, "HTTP/1.1 %u %s\r\n", status, status_text (status));
-    if (type && *type)
-        buf_putf (out, "Content-Type: %s\r\n", type);
-    if (length >= 0 && status != 204 && status != 304)
-        buf_putf (out, "Content-Length: %lld\r\n", (long long) length);
+    buf_puts (out, "HTTP/1.1 ");
+    put_number (out, status);
+    buf_puts (out, " ");
+    buf_puts (out, status_text (status));
+    if (type && *type) {
+        buf_puts (out, "\r\nContent-Type: ");
+        buf_puts (out, type);
+    }
+    buf_puts (out, "\r\n");
+    if (length >= 0 && status != 204 && status != 304) {
+        buf_puts (out, "Content-Length: ");
+        put_number (out, (uint64_t) length);
+        buf_puts (out, "\r\n");
+    }
     else if (req->chunked)
         buf_puts (out, "Transfer-Encoding: chunked\r\n");
     if (req->close || req->edge->draining)
         buf_puts (out, "Connection: close\r\n");
     else if (req->http10)
         buf_puts (out, "Connection: keep-alive\r\n");
-    buf_putf (out, "X-Request-Id: %s\r\nX-Content-Type-Options: nosniff\r\n", req->id);
+    buf_puts (out, "X-Request-Id: ");
+    buf_puts (out, req->id);
+    buf_puts (out, "\r\nX-Content-Type-Options: nosniff\r\n");
     if (!extra_has (req, "Cache-Control"))
         buf_puts (out, req->session ? "Cache-Control: private, no-cache\r\n"
                   : "Cache-Control: no-cache\r\n");
@@ -218,9 +233,9 @@ etag_settle (request_t *req, unsigned status, text_t data)
 {
     if (status != 200 || (req->verb != VERB_GET && !req->head))
         return false;
-    char tag [32];
+    char tag [] = "W/\"0123456789abcdef\"";
     if (!extra_has (req, "ETag")) {
-        snprintf (tag, sizeof tag, "W/\"%016llx\"", (unsigned long long) text_hash (data));
+        put_hex (tag + 3, text_hash (data), 16);
         reply_header (req, "ETag", text_of (tag));
         return *req->if_none_match && etag_matches (req->if_none_match, text_of (tag));
     }

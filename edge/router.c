@@ -1,6 +1,6 @@
-//  router.c -- announced routes as a trie of path segments: a literal wins over a :param, a last segment
-//  "*name" takes the rest of the path. Built anew when announcements change; requests under way keep the
-//  one they were routed by.
+//  router.c -- announced routes as a trie of path segments: a literal wins over a :param, a last
+//  segment "*name" takes the rest of the path. Built anew when announcements change; requests under
+//  way keep the one they were routed by.
 
 #include <stdlib.h>
 #include <strings.h>
@@ -296,7 +296,8 @@ node_answer (const node_t *node, verb_t verb, match_t *match)
     return match->route != NULL;
 }
 
-//  Depth is bounded by the parameters and segments of announced routes: a node has at most one parameter child.
+//  Depth is bounded by the parameters and segments of announced routes: a node has at most one
+//  parameter child.
 static bool
 node_find (const node_t *node, text_t path, size_t params, verb_t verb, match_t *match)
 {

@@ -1,4 +1,5 @@
-//  rules.c -- what a request's headers must look like; no sockets here, so that tests can ask everything.
+//  rules.c -- what a request's headers must look like; no sockets here, so that tests can ask
+//  everything.
 
 #include <stdlib.h>
 #include <strings.h>
@@ -13,6 +14,24 @@ text_copy (text_t text)
         memcpy (copy, text.data, text.size);
     copy [text.size] = 0;
     return copy;
+}
+
+void
+put_number (buf_t *out, uint64_t value)
+{
+    char digits [20];
+    size_t at = sizeof digits;
+    do
+        digits [--at] = (char) ('0' + value % 10);
+    while (value /= 10);
+    buf_put (out, digits + at, sizeof digits - at);
+}
+
+void
+put_hex (char *out, uint64_t value, size_t digits)
+{
+    for (size_t i = digits; i-- > 0; value >>= 4)
+        out [i] = "0123456789abcdef" [value & 15];
 }
 
 bool
@@ -148,7 +167,7 @@ trace_valid (const char *trace)
         }
         if (!strchr ("0123456789abcdef", trace [i]))
             return false;
-        if (trace [i] != '0')
+        if (trace [i] != '0' && i < 52)
             *(i < 35 ? &id : &parent) = true;
     }
     return id && parent;

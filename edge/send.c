@@ -1,9 +1,10 @@
 //  send.c -- answers on their way to the socket.
 //
-//  While a request is under way libwebsockets does not read the connection (rx flow control), because a
-//  pending GET with the peer's FIN or pipelined bytes behind it would spin the loop; but then its h1 role
-//  does not serve POLLOUT either. So HTTP answers are sent here, straight to the socket or its SSL, with an
-//  own watch when the peer is slow. WebSocket frames go through lws_write as usual.
+//  While a request is under way libwebsockets does not read the connection (rx flow control),
+//  because a pending GET with the peer's FIN or pipelined bytes behind it would spin the loop; but
+//  then its h1 role does not serve POLLOUT either. So HTTP answers are sent here, straight to the
+//  socket or its SSL, with an own watch when the peer is slow. WebSocket frames go through
+//  lws_write as usual.
 
 #include <errno.h>
 #include <openssl/ssl.h>
@@ -14,7 +15,8 @@
 
 #define LINGER_MS 2000
 #define LINGER_BYTES (8 * 1024 * 1024)
-#define SEND_MAX (256 * 1024)            //  per turn and connection, so that one download starves nobody
+//  per turn and connection, so that one download starves nobody
+#define SEND_MAX (256 * 1024)
 
 static void conn_ready (void *arg, uint32_t events);
 
@@ -31,7 +33,8 @@ conn_watch_for (conn_t *conn, uint32_t events)
     if (conn->watch)
         watch_set (conn->watch, events | EPOLLRDHUP);
     else
-        conn->watch = loop_watch (conn->edge->loop, conn->fd, events | EPOLLRDHUP, conn_ready, conn);
+        conn->watch
+            = loop_watch (conn->edge->loop, conn->fd, events | EPOLLRDHUP, conn_ready, conn);
 }
 
 void
@@ -93,7 +96,8 @@ conn_ready (void *arg, uint32_t events)
     }
     request_t *req = conn->request;
     if (!req || (events & (EPOLLRDHUP | EPOLLHUP | EPOLLERR))) {
-        //  A peer that only closed its sending half and waits for a long answer is a client that left, too.
+        //  A peer that only closed its sending half and waits for a long answer is a client that
+        //  left, too.
         conn_drop (conn);
         return;
     }
@@ -184,7 +188,8 @@ request_flush (request_t *req)
     request_finish (req);
 }
 
-//  ---------------------------------------------------------------- streams: all that a turn gave, in one write
+//  ---------------------------------------------------------------- streams: all that a turn gave,
+//  in one write
 
 static void
 soon_flush (void *arg)

@@ -45,7 +45,8 @@ session_fill (session_t *self, mp_t identity)
 void
 session_forget (session_t *self)
 {
-    char **texts [] = { &self->user, &self->role, &self->org, &self->email, &self->kind, &self->jti };
+    char **texts [] = {
+        &self->user, &self->role, &self->org, &self->email, &self->kind, &self->jti };
     for (size_t i = 0; i < sizeof texts / sizeof *texts; i++) {
         free (*texts [i]);
         *texts [i] = NULL;

@@ -1,5 +1,5 @@
-//  static.c -- `GET /` and the page under /app/. Files are small and read whole; a path that is no file gets
-//  the page itself, so that deep links work.
+//  static.c -- `GET /` and the page under /app/. Files are small and read whole; a path that is no
+//  file gets the page itself, so that deep links work.
 
 #include <fcntl.h>
 #include <linux/openat2.h>
@@ -26,9 +26,9 @@ static const struct {
 static const char s_page [] =
     "<!doctype html><meta charset=utf-8><meta name=viewport content='width=device-width'>"
     "<title>Busbar</title><style>body{font:16px/1.5 system-ui;max-width:40em;margin:4em auto;"
-    "padding:0 1em}</style><h1>Busbar</h1><p>The service is running. The dashboard is not installed "
-    "here.</p><ul><li><a href='/docs'>API documentation</a><li><a href='/openapi.json'>OpenAPI</a>"
-    "<li><a href='/health'>Health</a></ul>";
+    "padding:0 1em}</style><h1>Busbar</h1><p>The service is running. The dashboard is not "
+    "installed here.</p><ul><li><a href='/docs'>API documentation</a>"
+    "<li><a href='/openapi.json'>OpenAPI</a><li><a href='/health'>Health</a></ul>";
 
 static const char *
 type_of (const char *path)
@@ -72,8 +72,9 @@ static void
 page_guard (request_t *req)
 {
     reply_header (req, "Content-Security-Policy",
-                  TEXT ("default-src 'self'; img-src 'self' data:; style-src 'self' 'unsafe-inline'; "
-                        "script-src 'self' 'unsafe-inline'; connect-src 'self' ws: wss:; "
+                  TEXT ("default-src 'self'; img-src 'self' data:; "
+                        "style-src 'self' 'unsafe-inline'; script-src 'self' 'unsafe-inline'; "
+                        "connect-src 'self' ws: wss:; "
                         "frame-ancestors 'none'"));
     reply_header (req, "X-Frame-Options", TEXT ("DENY"));
     reply_header (req, "Referrer-Policy", TEXT ("no-referrer"));
@@ -122,5 +123,6 @@ root_serve (request_t *req)
     reply_header (req, "Vary", TEXT ("Accept"));
     reply_json (req, 200, TEXT ("{\"message\":\"Welcome to the Busbar API\",\"name\":\"busbar\","
                                 "\"version\":\"" EDGE_VERSION "\",\"status\":\"running\","
-                                "\"docs\":\"/docs\",\"openapi\":\"/openapi.json\",\"health\":\"/health\"}"));
+                                "\"docs\":\"/docs\",\"openapi\":\"/openapi.json\","
+                                "\"health\":\"/health\"}"));
 }

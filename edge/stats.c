@@ -1,5 +1,5 @@
-//  stats.c -- counters per route for Prometheus, and the access log: one logfmt line per request, written
-//  together at the end of a turn.
+//  stats.c -- counters per route for Prometheus, and the access log: one logfmt line per request,
+//  written together at the end of a turn.
 
 #include <errno.h>
 #include <stdio.h>
@@ -69,7 +69,8 @@ counter_get (stats_t *self, text_t verb, const char *endpoint)
 {
     char name [512];
     int size = snprintf (name, sizeof name, "%.*s %s", (int) verb.size, verb.data, endpoint);
-    text_t key = { name, size > 0 && (size_t) size < sizeof name ? (size_t) size : sizeof name - 1 };
+    bool fits = size > 0 && (size_t) size < sizeof name;
+    text_t key = { name, fits ? (size_t) size : sizeof name - 1 };
     counter_t *counter = hash_get (self->counters, key);
     if (!counter) {
         counter = xcalloc (1, sizeof *counter);
@@ -107,7 +108,9 @@ counter_add (counter_t *counter, unsigned status, double seconds)
 static void
 put_value (buf_t *out, const char *name, text_t value)
 {
-    buf_putf (out, " %s=", name);
+    buf_puts (out, " ");
+    buf_puts (out, name);
+    buf_puts (out, "=");
     bool plain = value.size > 0;
     for (size_t i = 0; i < value.size && plain; i++)
         plain = value.data [i] > ' ' && value.data [i] < 0x7f && value.data [i] != '"'
@@ -116,6 +119,14 @@ put_value (buf_t *out, const char *name, text_t value)
         buf_put (out, value.data, value.size);
     else
         json_quote (value, out);
+}
+
+static void
+put_thousandths (buf_t *out, uint64_t value)
+{
+    char text [5] = { '.', (char) ('0' + value / 100), (char) ('0' + value / 10 % 10),
+                      (char) ('0' + value % 10) };
+    buf_puts (out, text);
 }
 
 static void
@@ -132,8 +143,13 @@ put_line (stats_t *self, const request_t *req, int64_t us)
         strftime (s_stamp, sizeof s_stamp, "%Y-%m-%dT%H:%M:%S", &parts);
     }
     buf_t *out = &self->lines;
-    buf_putf (out, "t=%s.%03ldZ level=info actor=edge req=%s verb=%s", s_stamp,
-              now.tv_nsec / 1000000, req->id, verb_name (req->verb));
+    buf_puts (out, "t=");
+    buf_puts (out, s_stamp);
+    put_thousandths (out, (uint64_t) now.tv_nsec / 1000000);
+    buf_puts (out, "Z level=info actor=edge req=");
+    buf_puts (out, req->id);
+    buf_puts (out, " verb=");
+    buf_puts (out, verb_name (req->verb));
     text_t path = buf_text (&req->path);
     if (path.size > 512)
         path.size = 512;
@@ -142,10 +158,17 @@ put_line (stats_t *self, const request_t *req, int64_t us)
     if (req->session && *req->session->user)
         put_value (out, "user", text_of (req->session->user));
     put_value (out, "ip", text_of (req->conn->ip));
-    buf_putf (out, " status=%u ms=%lld.%03lld bytes=%llu", req->status, (long long) us / 1000,
-              (long long) us % 1000, (unsigned long long) req->out_total);
-    if (req->code)
-        buf_putf (out, " code=%s", req->code);
+    buf_puts (out, " status=");
+    put_number (out, req->status);
+    buf_puts (out, " ms=");
+    put_number (out, (uint64_t) us / 1000);
+    put_thousandths (out, (uint64_t) us % 1000);
+    buf_puts (out, " bytes=");
+    put_number (out, req->out_total);
+    if (req->code) {
+        buf_puts (out, " code=");
+        buf_puts (out, req->code);
+    }
     if (!req->finished)
         buf_puts (out, " cut=true");
     buf_putc (out, '\n');
@@ -204,8 +227,9 @@ put_histogram (buf_t *out, const counter_t *counter)
         if (i < BOUNDS)
             snprintf (bound, sizeof bound, "%g", s_bounds [i]);
         sum += counter->buckets [i];
-        buf_putf (out, "api_request_duration_seconds_bucket{method=\"%s\",endpoint=\"%s\",le=\"%s\"}"
-                  " %llu\n", counter->verb, counter->endpoint, bound, (unsigned long long) sum);
+        buf_putf (out, "api_request_duration_seconds_bucket{method=\"%s\",endpoint=\"%s\","
+                  "le=\"%s\"} %llu\n", counter->verb, counter->endpoint, bound,
+                  (unsigned long long) sum);
     }
     buf_putf (out, "api_request_duration_seconds_sum{method=\"%s\",endpoint=\"%s\"} %.6f\n"
               "api_request_duration_seconds_count{method=\"%s\",endpoint=\"%s\"} %llu\n",

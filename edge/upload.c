@@ -1,5 +1,6 @@
-//  upload.c -- bodies that stream: chunks go to the actor as it asks for them, the socket is not read while
-//  too much waits. Of a multipart form the fields become parameters and the file streams.
+//  upload.c -- bodies that stream: chunks go to the actor as it asks for them, the socket is not
+//  read while too much waits. Of a multipart form the fields become parameters and the file
+//  streams.
 
 #include <stdlib.h>
 
@@ -8,7 +9,8 @@
 
 #define QUEUE_HIGH (256 * 1024)
 #define QUEUE_LOW (64 * 1024)
-#define WHOLE_MAX (1024 * 1024)          //  forms up to this are read whole, so fields may follow the file
+//  forms up to this are read whole, so fields may follow the file
+#define WHOLE_MAX (1024 * 1024)
 #define FIELDS_MAX (256 * 1024)
 
 struct upload {
@@ -117,7 +119,7 @@ static void
 upload_pace (request_t *req)
 {
     upload_t *self = req->upload;
-    bool halt = self->halted ? upload_waiting (self) > QUEUE_LOW : upload_waiting (self) > QUEUE_HIGH;
+    bool halt = upload_waiting (self) > (self->halted ? QUEUE_LOW : QUEUE_HIGH);
     //  A form that is read whole is bounded by its size.
     if (self->parser && req->body_size <= WHOLE_MAX)
         halt = false;
@@ -131,14 +133,16 @@ static void
 upload_pump (request_t *req)
 {
     upload_t *self = req->upload;
-    bool end = self->parser ? self->file_whole || (req->body_done && !self->in_file) : req->body_done;
+    bool end = req->body_done && !self->in_file;
+    if (self->parser && self->file_whole)
+        end = true;
     while (self->called && !self->over && self->credit) {
         size_t size = upload_waiting (self);
         if (size < WIRE_CHUNK_MAX && !end)
             break;
         bool last = end && size <= WIRE_CHUNK_MAX;
         size = size < WIRE_CHUNK_MAX ? size : WIRE_CHUNK_MAX;
-        text_t chunk = { (const char *) self->queue.data + self->at, size };
+        text_t chunk = { size ? (const char *) self->queue.data + self->at : "", size };
         self->credit--;
         self->over = last;
         if (!bus_upload (req->edge->bus, req->call, chunk, last))

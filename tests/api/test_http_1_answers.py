@@ -3,7 +3,7 @@
 import gzip
 
 import pytest
-from http_fixtures import Edge, token
+from http_fixtures import Edge, token, wait_for
 
 
 @pytest.fixture(scope="module")
@@ -223,7 +223,7 @@ def test_metrics_are_on_the_admin_port_only(edge):
 
 def test_the_access_log_has_one_line_per_request(edge):
     edge.get("/me?x=1", {"X-Request-Id": "logged-1"}, token=token())
-    line = next(line for line in edge.logged().splitlines() if "req=logged-1" in line)
+    line = wait_for(lambda: [line for line in edge.logged().splitlines() if "req=logged-1" in line])[0]
     assert "user=ann" in line and "status=200" in line and "route=/me" in line and " ms=" in line
 
 
