@@ -6,6 +6,7 @@
 #include "db/migrate.h"
 #include "db/sql.h"
 #include "proto/text.h"
+#include "proto/token.h"
 
 SQL_FILE (guest_sql, "db/guest.sql");
 
@@ -105,6 +106,22 @@ s_role (PGconn *pg, const db_role_t *role, FILE *out)
     return good;
 }
 
+//  The fences touch hundreds of rows of the catalogue: they are put up once per text and version of the
+//  server, which the comment of their schema names.
+static bool
+s_fences (PGconn *pg, FILE *out)
+{
+    char checksum [65], mark [128];
+    sha256_hex (text_of (guest_sql), checksum);
+    snprintf (mark, sizeof mark, "fences %.16s of server %d", checksum, PQserverVersion (pg));
+    if (s_ask (pg, "SELECT obj_description (oid, 'pg_namespace') = $1 FROM pg_namespace "
+                   "WHERE nspname = 'base'", mark))
+        return true;
+    char comment [192];
+    snprintf (comment, sizeof comment, "COMMENT ON SCHEMA base IS '%s'", mark);
+    return s_run (pg, guest_sql, out) && s_run (pg, comment, out);
+}
+
 static bool
 s_guests (const db_bootstrap_t *what, FILE *out)
 {
@@ -112,7 +129,7 @@ s_guests (const db_bootstrap_t *what, FILE *out)
     if (!pg)
         return false;
     bool good = s_run (pg, "BEGIN; SELECT pg_advisory_xact_lock (107083779043698)", out)
-                && s_run (pg, guest_sql, out);
+                && s_fences (pg, out);
     for (size_t n = 0; good && n < what->role_count; n++)
         if (what->roles [n].keeps_guests)
             good = s_run_for (pg, "GRANT busbar_guest_keeper TO ", what->roles [n].name, "", out);
