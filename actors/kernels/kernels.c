@@ -294,19 +294,18 @@ s_configure (kernels_t *kernels)
     kernels->records = hash_new (NULL);
     kernels->claims = hash_new (NULL);
     kernels->guests = hash_new (NULL);
-    pool_conf_t conf = { .kernel = { .loop = actor->loop,
-                                     .zmq = actor->zmq,
-                                     .sandbox = kernels->sandbox,
-                                     .memory = (uint64_t) opt_int (s_options, "kernel-memory") << 20,
-                                     .output = (size_t) opt_int (s_options, "kernel-output") << 10,
-                                     .start_timeout = 1000 * opt_int (s_options, "kernel-start"),
-                                     .calls = record_calls },
-                         .path = opt_str (s_options, "kernel-path"),
-                         .warm = (size_t) opt_int (s_options, "kernel-warm"),
-                         .most = (size_t) opt_int (s_options, "kernels"),
-                         .per_user = (size_t) opt_int (s_options, "kernels-per-user"),
-                         .cull = 1000 * opt_int (s_options, "kernel-idle"),
-                         .own_memory = (uint64_t) opt_int (s_options, "kernels-own-memory") << 20 };
+    pool_conf_t conf = {
+        .kernel = { .loop = actor->loop, .zmq = actor->zmq, .sandbox = kernels->sandbox,
+                    .memory = (uint64_t) opt_int (s_options, "kernel-memory") << 20,
+                    .output = (size_t) opt_int (s_options, "kernel-output") << 10,
+                    .start_timeout = 1000 * opt_int (s_options, "kernel-start"),
+                    .calls = record_calls },
+        .path = opt_str (s_options, "kernel-path"),
+        .warm = (size_t) opt_int (s_options, "kernel-warm"),
+        .most = (size_t) opt_int (s_options, "kernels"),
+        .per_user = (size_t) opt_int (s_options, "kernels-per-user"),
+        .cull = 1000 * opt_int (s_options, "kernel-idle"),
+        .own_memory = (uint64_t) opt_int (s_options, "kernels-own-memory") << 20 };
     conf.kernel.calls.arg = kernels;
     kernels->pool = pool_new (&conf);
 }
@@ -439,8 +438,9 @@ static const route_t routes [] = {
     { 0 }
 };
 
+//  And executions/<id>, the log of one.
 static const channel_t channels [] = { { "executions", "collection", "executions_snapshot" },
-                                       { "executions", "log", NULL }, { 0 } };
+                                       { 0 } };
 static const dependant_t dependants [] = { { "notebook", s_drop_notebook },
                                           { "user", s_drop_user },
                                           { 0 } };

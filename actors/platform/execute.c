@@ -20,9 +20,10 @@ execute (req_t *req, const char *notebook, int64_t def_wait)
     }
     int64_t wait = req_wait (req, def_wait);
     buf_t *body = req_buf (req);
-    mp_put_map (body, 9);
+    mp_put_map (body, 10);
     mp_pair_str (body, "notebook_id", row_str (row, "id"));
     mp_pair_str (body, "owner", row_str (row, "user_id"));
+    mp_pair_str (body, "user", req_user (req));
     mp_pair_str (body, "audience", row_str (row, "audience"));
     mp_pair_str (body, "cell_id", cell);
     mp_pair_str (body, "code", code);
@@ -34,6 +35,8 @@ execute (req_t *req, const char *notebook, int64_t def_wait)
         req, "executions.start", mp_none, mp_buf (body),
         &(req_call_t){ .key = req_print (req, "notebook:%s", row_str (row, "id")),
                        .ttl = wait + 20000,
+                       //  Nobody else may say for whom a cell runs.
+                       .operator = true,
                        .idempotent = !mp_empty (req_meta (req, "idempotency_key")) });
     if (reply.status >= 400)
         fail_reply (req, &reply);
