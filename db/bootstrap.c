@@ -106,8 +106,8 @@ s_role (PGconn *pg, const db_role_t *role, FILE *out)
     return good;
 }
 
-//  The fences touch hundreds of rows of the catalogue: they are put up once per text and version of the
-//  server, which the comment of their schema names.
+//  The fences touch hundreds of rows of the catalogue: they are put up once per text and version of
+//  the server, which the comment of their schema names.
 static bool
 s_fences (PGconn *pg, FILE *out)
 {
