@@ -134,6 +134,17 @@ claims_add (instance_t *instance, mp_t keys)
         claim_put (instance, mp_text (it.value));
 }
 
+//  What we claim ourselves we know better than the broker, which may not have heard of it yet.
+static void
+claims_own (instance_t *instance)
+{
+    text_t key;
+    void *item;
+    claims_clear (instance);
+    for (size_t at = 0; hash_each (instance->bus->serving.own_claims, &at, &key, &item);)
+        claim_put (instance, key);
+}
+
 void
 directory_claim (bus_t *self, const wire_claim_t *msg)
 {
@@ -302,7 +313,9 @@ instance_update (instance_t *instance, mp_t entry)
         instance->pid = mp_uint (mp_get (copy, "pid"));
     }
     mp_t claims = mp_get (entry, "claims");
-    if (!mp_is_none (claims)) {
+    if (strcmp (instance->boot, instance->bus->boot) == 0)
+        claims_own (instance);
+    else if (!mp_is_none (claims)) {
         claims_clear (instance);
         claims_add (instance, claims);
     }

@@ -37,7 +37,7 @@ typedef mp_t wire_ANY;
 #undef FIELD
 #undef END
 
-//  Append a message to a frame:          void wire_pack_call (buf_t *frame, const wire_call_t *msg);
+//  Append a message to a frame:    void wire_pack_call (buf_t *frame, const wire_call_t *msg);
 //  Read a scanned message of that type:  bool wire_unpack_call (mp_t message, wire_call_t *msg);
 //  (false: a field has the wrong type; missing fields are empty, extra fields ignored)
 #define MSG(number, NAME, name, doc)                                   \
