@@ -1,4 +1,5 @@
-//  actor.c -- the process of an actor: options, secrets, database, load, HELLO, service, ticks, drain.
+//  actor.c -- the process of an actor: options, secrets, database, load, HELLO, service, ticks,
+//  drain.
 
 #include <assert.h>
 #include <signal.h>
@@ -16,13 +17,15 @@ static const opt_t s_common [] = {
     { "run-dir", OPT_STR, "var/run", 0, "BUSBAR_RUN", "directory of the ipc sockets" },
     { "var-dir", OPT_STR, "var", 0, "BUSBAR_VAR", "directory of everything kept on disk" },
     { "slot", OPT_STR, NULL, 0, NULL, "which of several instances this is (clusters.1)" },
-    { "database", OPT_STR, "dbname=busbar", 0, "BUSBAR_DATABASE|DATABASE_URL", "PostgreSQL connection string, without password" },
+    { "database", OPT_STR, "dbname=busbar", 0, "BUSBAR_DATABASE|DATABASE_URL",
+      "PostgreSQL connection string, without password" },
     { "secrets-fd", OPT_INT, "-1", 0, NULL, "descriptor with name=value lines of secrets" },
     { "log-level", OPT_STR, "info", 0, "BUSBAR_LOG", "debug, info, warn or error" },
     { "clock-offset-ms", OPT_INT, "0", 0, NULL, "shift of the wall clock, for tests" },
     { "live-days", OPT_INT, "7", 0, NULL, "days that events are kept" },
     { "live-max", OPT_INT, "100000", 0, NULL, "events kept per channel" },
-    { "live-trim", OPT_INT, "600", 0, NULL, "seconds between removals of what is no longer kept" } };
+    { "live-trim", OPT_INT, "600", 0, NULL,
+      "seconds between removals of what is no longer kept" } };
 
 //  ---------------------------------------------------------------- options and secrets
 
@@ -141,7 +144,8 @@ s_ticks_start (kit_t *kit)
     kit->tickers = xcalloc (count + 2, sizeof *kit->tickers);
     for (size_t n = 0; n <= count; n++) {
         ticker_t *ticker = xmalloc (sizeof *ticker);
-        *ticker = (ticker_t) { kit->actor, n < count ? every [n] : retention, n < count ? "tick" : "retention", NULL };
+        *ticker = (ticker_t) { kit->actor, n < count ? every [n] : retention,
+                              n < count ? "tick" : "retention", NULL };
         ticker->timer = loop_timer (kit->actor->loop, s_tick, ticker);
         ltimer_set (ticker->timer, ticker->tick.every);
         kit->tickers [n] = ticker;
@@ -181,8 +185,8 @@ static void
 s_on_refused (void *arg, const wire_refused_t *why)
 {
     kit_t *kit = arg;
-    log_error ("broker refused us", "code", kit_text ("%.*s", (int) why->code.size, why->code.data), "why",
-               kit_text ("%.*s", (int) why->text.size, why->text.data));
+    log_error ("broker refused us", "code", kit_text ("%.*s", (int) why->code.size, why->code.data),
+               "why", kit_text ("%.*s", (int) why->text.size, why->text.data));
     s_stop (kit, 1);
 }
 
@@ -193,13 +197,14 @@ s_serve (kit_t *kit)
     buf_t routes = { 0 }, channels = { 0 }, dependants = { 0 };
     routes_pack (kit, &routes, &channels, &dependants);
     bus_service (actor->bus, &(bus_service_t) {
-        .serve = serve_call, .cancelled = serve_cancelled, .received = stream_received, .granted = stream_granted,
-        .arg = actor, .routes = mp_buf (&routes), .claims = mp_none, .channels = mp_buf (&channels),
-        .dependants = mp_buf (&dependants) });
+        .serve = serve_call, .cancelled = serve_cancelled, .received = stream_received,
+        .granted = stream_granted, .arg = actor, .routes = mp_buf (&routes), .claims = mp_none,
+        .channels = mp_buf (&channels), .dependants = mp_buf (&dependants) });
     buf_free (&routes);
     buf_free (&channels);
     buf_free (&dependants);
-    bus_start (actor->bus, &(bus_life_t) { .on_ready = s_on_ready, .on_refused = s_on_refused, .arg = kit });
+    bus_start (actor->bus,
+               &(bus_life_t) { .on_ready = s_on_ready, .on_refused = s_on_refused, .arg = kit });
 }
 
 static CO void
@@ -242,7 +247,8 @@ s_drain_look (void *arg)
 {
     kit_t *kit = arg;
     actor_t *actor = kit->actor;
-    bool busy = kit->live > 0 || kit->background > 0 || !live_queue_idle (kit->appends) || (actor->busy && actor->busy (actor));
+    bool busy = kit->live > 0 || kit->background > 0 || !live_queue_idle (kit->appends)
+                || (actor->busy && actor->busy (actor));
     if (busy && loop_now (actor->loop) < kit->drain_until)
         ltimer_set (kit->drain_timer, 10);
     else

@@ -1,4 +1,5 @@
-//  actor.h -- what a domain file includes: declare resources, reports and actions, serve them with actor_main.
+//  actor.h -- what a domain file includes: declare resources, reports and actions, serve them with
+//  actor_main.
 
 #ifndef ACTOR_H
 #define ACTOR_H
@@ -21,12 +22,16 @@ typedef struct actor actor_t;
 enum { OP_LIST = 1, OP_GET = 2, OP_CREATE = 4, OP_UPDATE = 8, OP_DELETE = 16, CRUD = 31 };
 enum { NOT_SERIAL, BY_ID };
 
-//  A declared table: list, get, create, update, delete with validation, SQL, reply schema, OpenAPI and live events
-//  <name>.created / .updated / .deleted on <audience>/<channel>, keyed by id. Table columns beyond the fields: id uuid,
-//  user_id uuid, created_at and updated_at timestamptz. Lists are bare arrays, newest first; ?limit (default 1,000, at most 10,000),
-//  ?cursor, ?sort, filters on FILTER fields; X-Next-Cursor names the next page. ETag is the version of the row.
+//  A declared table: list, get, create, update, delete with validation, SQL, reply schema, OpenAPI
+//  and live events <name>.created / .updated / .deleted on <audience>/<channel>, keyed by id. Table
+//  columns beyond the fields: id uuid, user_id uuid, created_at and updated_at timestamptz. Lists
+//  are bare arrays, newest first; ?limit (default 1,000, at most 10,000), ?cursor, ?sort, filters
+//  on FILTER fields; X-Next-Cursor names the next page. ETag is the version of the row. Events and
+//  snapshots show what a list shows. A field's .sql reads from the table's alias `t`; at most 64
+//  fields. Objects, arrays and T_NAMES are jsonb columns.
 typedef struct {
-    const char *name;            //  "compute_cluster": prefix of event types; methods are <channel>.list, .get, …
+    //  "compute_cluster": prefix of event types; methods are <channel>.list, .get, …
+    const char *name;
     const char *path;            //  "/compute-clusters"
     const char *alias [3];       //  further paths
     const char *table;           //  "compute_clusters"
@@ -36,17 +41,21 @@ typedef struct {
     const field_t *fields;
     const char *tag, *doc;
     uint32_t body_max;           //  bytes of a body; 0: 1 MiB
-    //  Who else may see or change a row: SQL conditions with $1 the caller, on alias `t`; NULL: the owner only.
+    //  Who else may see or change a row: SQL conditions with $1 the caller, on alias `t`; NULL: the
+    //  owner only.
     const char *see, *change;
-    //  Further channels for a row's events, SQL expression on alias `r` giving text[] or NULL (shared workspaces).
+    //  Further channels for a row's events, SQL expression on alias `r` giving text[] or NULL
+    //  (shared workspaces).
     const char *also_channels;
-    //  Called (may suspend, may fail ()) before the statement, with the decoded request; may set values with req_set.
+    //  Called (may suspend, may fail ()) before the statement, with the decoded request; may set
+    //  values with req_set.
     CO void (*before_create) (req_t *req);
     CO void (*before_update) (req_t *req);
     CO void (*before_delete) (req_t *req);
     //  Called after the commit, before the reply (memory).
     void (*after_change) (req_t *req, const char *id, const char *what);
-    const char *parent_of;       //  name under which dependants of other actors announce on_delete ("workspace"); NULL: none
+    //  name under which dependants of other actors announce on_delete ("workspace"); NULL: none
+    const char *parent_of;
 } resource_t;
 
 typedef struct {
@@ -54,8 +63,10 @@ typedef struct {
     route_spec_t spec;
     const char *statement;       //  report: named SQL, $1 owner, then .in fields in order
     const resource_t *resource;
-    int serial;                  //  BY_ID: calls with the same :id run one after another, in arrival order
-    unsigned cache;              //  report: seconds that an answer may be reused for the same caller and parameters
+    //  BY_ID: calls with the same :id run one after another, in arrival order
+    int serial;
+    //  report: seconds that an answer may be reused for the same caller and parameters
+    unsigned cache;
     db_lane_t lane;
 } route_t;
 
@@ -65,20 +76,23 @@ typedef struct {
 #define ACTION(method_, verb_, path_, fn_, ...) \
     { .action = fn_, .spec.method = method_, .spec.verb = verb_, .spec.path = path_, __VA_ARGS__ }
 //  REPORT (method, path, statement, .spec.in = …, .cache = …)
-#define REPORT(method_, path_, statement_, ...) \
-    { .statement = statement_, .lane = DB_READ, .spec.method = method_, .spec.verb = "GET", .spec.path = path_, __VA_ARGS__ }
+#define REPORT(method_, path_, statement_, ...)                                          \
+    { .statement = statement_, .lane = DB_READ, .spec.method = method_, .spec.verb = "GET", \
+      .spec.path = path_, __VA_ARGS__ }
 
 //  ---------------------------------------------------------------- the process
 
 typedef struct {
     int64_t every;               //  ms
-    CO void (*fn) (req_t *req);  //  runs in a coroutine of its own, never twice at once; req has no caller
+    //  runs in a coroutine of its own, never twice at once; req has no caller
+    CO void (*fn) (req_t *req);
 } tick_t;
 
 typedef struct {
     const char *name;            //  "kernels-log": channel name
     const char *kind;            //  "collection" | "log"
-    //  Collection without resource: statement that answers the snapshot ($1 audience user id), or NULL.
+    //  Collection without resource: statement that answers the snapshot ($1 audience user id), or
+    //  NULL.
     const char *snapshot;
 } channel_t;
 
@@ -109,15 +123,18 @@ struct actor {
     struct kit *kit;             //  private
 };
 
-//  Options every actor has: --run-dir --var-dir --slot --database (conninfo without password; BUSBAR_DATABASE)
-//  --secrets-fd (descriptor with name=value lines: db_password, secret_key_<n>, jwt_secret …), --log-level, --clock-offset-ms.
-//  Connects, runs load, says HELLO, serves until SIGTERM, drains. Exit code 0; 1 refused by the broker or the database's schema; 2 bad options.
+//  Options every actor has: --run-dir --var-dir --slot --database (conninfo without password;
+//  BUSBAR_DATABASE) --secrets-fd (descriptor with name=value lines: db_password, secret_key_<n>,
+//  jwt_secret …), --log-level, --clock-offset-ms. Connects, runs load, says HELLO, serves until
+//  SIGTERM, drains. Exit code 0; 1 refused by the broker or the database's schema; 2 bad options.
 int actor_main (int argc, char **argv, actor_t *actor);
 
-const char *actor_secret (actor_t *actor, const char *name);      //  from --secrets-fd; NULL when absent
+//  from --secrets-fd; NULL when absent
+const char *actor_secret (actor_t *actor, const char *name);
 const char *actor_opt (actor_t *actor, const char *name);
 
-//  Run fn in a coroutine of its own, outside any request (req has no caller; fail () logs and ends it).
+//  Run fn in a coroutine of its own, outside any request (req has no caller; fail () logs and ends
+//  it).
 bool actor_spawn (actor_t *actor, CO void (*fn) (req_t *req), void *arg);
 
 #endif

@@ -30,14 +30,16 @@ req_call (req_t *req, const char *method, mp_t params, mp_t body, const req_call
     int64_t left = req_left (req), ttl = how->ttl ? how->ttl : 30000;
     if (left < ttl || (!how->ttl && left != INT64_MAX))
         ttl = left;
-    //  Whose request it is travels along, so that one line of the log finds all that belongs together.
+    //  Whose request it is travels along, so that one line of the log finds all that belongs
+    //  together.
     buf_t meta = { 0 };
     mp_put_map (&meta, 1);
     mp_pair (&meta, "request_id", mp_get (req->meta, "request_id"));
     bus_call (req->actor->bus, &(bus_call_t) {
-        .method = text_of (method), .key = text_of (how->key), .trace = req->trace, .ttl = ttl > 0 ? ttl : 1,
-        .identity = how->operator ? mp_none : req->identity, .params = params, .body = body, .meta = mp_buf (&meta),
-        .idempotent = how->idempotent, .slot = how->slot, .on_reply = s_reply, .arg = &waiting });
+        .method = text_of (method), .key = text_of (how->key), .trace = req->trace,
+        .ttl = ttl > 0 ? ttl : 1, .identity = how->operator ? mp_none : req->identity,
+        .params = params, .body = body, .meta = mp_buf (&meta), .idempotent = how->idempotent,
+        .slot = how->slot, .on_reply = s_reply, .arg = &waiting });
     buf_free (&meta);
     pause_wait (&waiting.pause);
     return waiting.reply;

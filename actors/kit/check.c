@@ -9,7 +9,8 @@
 
 #define TEXT_BYTES (64 * 1024)
 
-typedef const char *(check_fn) (req_t *req, const field_t *field, mp_t value, bool lenient, const char **text);
+typedef const char *(check_fn) (req_t *req, const field_t *field, mp_t value, bool lenient,
+                               const char **text);
 
 static bool
 s_digits (text_t text, size_t at, size_t count, int *out)
@@ -31,8 +32,9 @@ s_day (text_t text)
 {
     static const int days [] = { 31, 28, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31 };
     int year, month, day;
-    if (!s_digits (text, 0, 4, &year) || !s_digits (text, 5, 2, &month) || !s_digits (text, 8, 2, &day)
-        || text.data [4] != '-' || text.data [7] != '-' || year < 1 || month < 1 || month > 12 || day < 1)
+    if (!s_digits (text, 0, 4, &year) || !s_digits (text, 5, 2, &month)
+        || !s_digits (text, 8, 2, &day) || text.data [4] != '-' || text.data [7] != '-' || year < 1
+        || month < 1 || month > 12 || day < 1)
         return false;
     bool leap = (year % 4 == 0 && year % 100 != 0) || year % 400 == 0;
     return day <= days [month - 1] + (month == 2 && leap);
@@ -49,7 +51,8 @@ static bool
 s_zone (text_t text, size_t at)
 {
     int hours, minutes = 0;
-    if (at == text.size || (at + 1 == text.size && (text.data [at] == 'Z' || text.data [at] == 'z')))
+    if (at == text.size
+        || (at + 1 == text.size && (text.data [at] == 'Z' || text.data [at] == 'z')))
         return true;
     if ((text.data [at] != '+' && text.data [at] != '-') || !s_digits (text, at + 1, 2, &hours))
         return false;
@@ -69,7 +72,8 @@ check_time (text_t text)
         return check_date (text);
     if (text.size < 16 || text.size > 40 || !s_day (text)
         || (text.data [10] != 'T' && text.data [10] != ' ' && text.data [10] != 't')
-        || !s_digits (text, 11, 2, &hours) || text.data [13] != ':' || !s_digits (text, 14, 2, &minutes))
+        || !s_digits (text, 11, 2, &hours) || text.data [13] != ':'
+        || !s_digits (text, 14, 2, &minutes))
         return false;
     size_t at = 16;
     if (at < text.size && text.data [at] == ':') {
@@ -91,7 +95,8 @@ static const char *
 s_bounds_text (req_t *req, const field_t *field, const char *unit)
 {
     if (field->min && field->max)
-        return req_print (req, "must have %" PRId64 " to %" PRId64 " %s", field->min, field->max, unit);
+        return req_print (req, "must have %" PRId64 " to %" PRId64 " %s", field->min, field->max,
+                          unit);
     if (field->max)
         return req_print (req, "must have at most %" PRId64 " %s", field->max, unit);
     return req_print (req, "must have at least %" PRId64 " %s", field->min, unit);
@@ -146,7 +151,8 @@ s_int (req_t *req, const field_t *field, mp_t value, bool lenient, const char **
 {
     int64_t number;
     double real;
-    if (mp_type (value) == MP_REAL && mp_real_get (value, &real) && real == floor (real) && fabs (real) < 9e15)
+    if (mp_type (value) == MP_REAL && mp_real_get (value, &real) && real == floor (real)
+        && fabs (real) < 9e15)
         number = (int64_t) real;
     else if (mp_type (value) == MP_TEXT && lenient) {
         char *end, *copy = req_copy (req, mp_text (value));
@@ -237,7 +243,8 @@ static const char *
 s_json (req_t *req, const field_t *field, mp_t value, bool lenient, const char **text)
 {
     mp_type_t type = mp_type (value);
-    if (lenient && type == MP_TEXT && (field->type != T_JSON || strchr ("{[\"", *req_copy (req, mp_text (value))))) {
+    if (lenient && type == MP_TEXT
+        && (field->type != T_JSON || strchr ("{[\"", *req_copy (req, mp_text (value))))) {
         //  JSON within a query parameter or a form.
         buf_t *parsed = req_buf (req);
         char why [128];
@@ -282,7 +289,8 @@ s_email (req_t *req, const field_t *field, mp_t value, bool lenient, const char 
         return wrong;
     const char *at = strchr (*text, '@');
     const char *dot = at ? strrchr (at, '.') : NULL;
-    bool good = at && at != *text && dot > at + 1 && dot [1] && !strchr (at + 1, '@') && strlen (*text) <= 254;
+    bool good = at && at != *text && dot > at + 1 && dot [1] && !strchr (at + 1, '@')
+                && strlen (*text) <= 254;
     for (const char *c = *text; good && *c; c++)
         good = (unsigned char) *c > ' ' && !strchr ("<>()[],;:\\\"", *c);
     return good ? NULL : "must be an e-mail address";
@@ -305,7 +313,8 @@ s_names (req_t *req, const field_t *field, mp_t value, bool lenient, const char 
         mp_close (list, mark, count);
         value = mp_buf (list);
     }
-    const field_t array = { .name = field->name, .type = T_ARRAY, .min = field->min, .max = field->max };
+    const field_t array = {
+        .name = field->name, .type = T_ARRAY, .min = field->min, .max = field->max };
     if (mp_type (value) == MP_ARRAY)
         for (mp_iter_t it = mp_iter (value); mp_next (&it);)
             if (mp_type (it.value) != MP_TEXT)
@@ -318,9 +327,10 @@ const char *
 check_value (req_t *req, const field_t *field, mp_t value, bool lenient, const char **text)
 {
     static check_fn *const checks [] = {
-        [T_TEXT] = s_text, [T_INT] = s_int, [T_REAL] = s_real, [T_BOOL] = s_bool, [T_UUID] = s_uuid,
-        [T_ENUM] = s_enum, [T_JSON] = s_json, [T_OBJECT] = s_json, [T_ARRAY] = s_json, [T_TIME] = s_time,
-        [T_DATE] = s_time, [T_EMAIL] = s_email, [T_MONEY] = s_real, [T_NAMES] = s_names };
+        [T_TEXT] = s_text, [T_INT] = s_int, [T_REAL] = s_real, [T_BOOL] = s_bool,
+        [T_UUID] = s_uuid, [T_ENUM] = s_enum, [T_JSON] = s_json, [T_OBJECT] = s_json,
+        [T_ARRAY] = s_json, [T_TIME] = s_time, [T_DATE] = s_time, [T_EMAIL] = s_email,
+        [T_MONEY] = s_real, [T_NAMES] = s_names };
     *text = NULL;
     return checks [field->type] (req, field, value, lenient, text);
 }

@@ -1,5 +1,5 @@
-//  co.c -- stackful coroutines: a switch of stacks in a few instructions, stacks with a guard page, re-used.
-//  What sanitizers and valgrind must be told about stacks is told here and nowhere else.
+//  co.c -- stackful coroutines: a switch of stacks in a few instructions, stacks with a guard page,
+//  re-used. What sanitizers and valgrind must be told about stacks is told here and nowhere else.
 
 #include <assert.h>
 #include <stdint.h>
@@ -51,7 +51,7 @@ struct co {
     co_t *next;                     //  in the list of woken or of spare ones
     co_fn *fn;
     void *arg;
-    uint8_t *memory;                //  guard page and stack; this struct lies at the stack's upper end
+    uint8_t *memory;  //  guard page and stack; this struct lies at the stack's upper end
     void *fake;                     //  AddressSanitizer's second stack
     unsigned valgrind;
     bool woken, ended;
@@ -108,7 +108,8 @@ s_switch (place_t *from, place_t *to)
 }
 #endif
 
-//  The same switch, announced to AddressSanitizer. `to` NULL is the loop's stack; a coroutine that ends leaves no fake stack.
+//  The same switch, announced to AddressSanitizer. `to` NULL is the loop's stack; a coroutine that
+//  ends leaves no fake stack.
 static void
 s_go (co_t *from, place_t *from_place, co_t *to, place_t *to_place)
 {
@@ -157,7 +158,8 @@ s_prepare (co_t *self)
     self->place.uc_stack.ss_size = (size_t) ((uint8_t *) self - self->memory - GUARD_SIZE);
     makecontext (&self->place, s_entry, 0);
 #elif defined (__x86_64__)
-    //  As co_switch_ left it: control words, six registers, where to return to; and the alignment that a call gives.
+    //  As co_switch_ left it: control words, six registers, where to return to; and the alignment
+    //  that a call gives.
     uint64_t *top = (uint64_t *) ((uintptr_t) self & ~(uintptr_t) 15);
     uint64_t *sp = top - 9;
     memset (sp, 0, 9 * sizeof *sp);

@@ -1,5 +1,5 @@
-//  fetch.c -- outgoing HTTP and mail on libcurl multi, inside the loop. libcurl runs on the loop's own stack only: its frames
-//  are larger than a coroutine's.
+//  fetch.c -- outgoing HTTP and mail on libcurl multi, inside the loop. libcurl runs on the loop's
+//  own stack only: its frames are larger than a coroutine's.
 
 #include <ctype.h>
 #include <stdlib.h>
@@ -63,8 +63,13 @@ s_answer (job_t *job, CURLcode code)
     }
     char *text = req_copy (job->req, text_of (curl_easy_strerror (code)));
     *text = (char) tolower ((unsigned char) *text);
-    job->answer.error = job->refused ? "address is not allowed" : job->too_large ? "answer is too large"
-                        : job->cancelled ? "broken off" : text;
+    job->answer.error = text;
+    if (job->refused)
+        job->answer.error = "address is not allowed";
+    else if (job->too_large)
+        job->answer.error = "answer is too large";
+    else if (job->cancelled)
+        job->answer.error = "broken off";
 }
 
 static void
@@ -101,7 +106,8 @@ s_ready (void *arg, uint32_t events)
 {
     line_t *line = arg;
     fetcher_t *self = line->fetcher;
-    int running, mask = (events & EPOLLIN ? CURL_CSELECT_IN : 0) | (events & EPOLLOUT ? CURL_CSELECT_OUT : 0)
+    int running, mask = (events & EPOLLIN ? CURL_CSELECT_IN : 0)
+                        | (events & EPOLLOUT ? CURL_CSELECT_OUT : 0)
                         | (events & (EPOLLERR | EPOLLHUP) ? CURL_CSELECT_ERR : 0);
     curl_multi_socket_action (self->multi, line->fd, mask, &running);
     s_look (self);
@@ -165,7 +171,8 @@ s_open_socket (void *arg, curlsocktype purpose, struct curl_sockaddr *address)
         job->refused = true;
         return CURL_SOCKET_BAD;
     }
-    return socket (address->family, address->socktype | SOCK_CLOEXEC | SOCK_NONBLOCK, address->protocol);
+    return socket (address->family, address->socktype | SOCK_CLOEXEC | SOCK_NONBLOCK,
+                   address->protocol);
 }
 
 static size_t
@@ -267,7 +274,8 @@ s_start (job_t *job)
     curl_easy_setopt (easy, CURLOPT_FOLLOWLOCATION, 0L);
     curl_easy_setopt (easy, CURLOPT_REDIR_PROTOCOLS_STR, "http,https");
     curl_easy_setopt (easy, CURLOPT_TIMEOUT_MS, (long) job->timeout);
-    curl_easy_setopt (easy, CURLOPT_CONNECTTIMEOUT_MS, (long) (job->timeout < CONNECT_MS ? job->timeout : CONNECT_MS));
+    curl_easy_setopt (easy, CURLOPT_CONNECTTIMEOUT_MS,
+                      (long) (job->timeout < CONNECT_MS ? job->timeout : CONNECT_MS));
     curl_easy_setopt (easy, CURLOPT_OPENSOCKETFUNCTION, s_open_socket);
     curl_easy_setopt (easy, CURLOPT_OPENSOCKETDATA, job);
     //  A connection that was opened for one who may is not for one who may not.
@@ -343,8 +351,12 @@ fetch (req_t *req, const fetch_t *what)
 {
     int64_t left = req_left (req), timeout = what->timeout ? what->timeout : TIMEOUT_MS;
     job_t *job = req_alloc (req, sizeof *job);
-    *job = (job_t) { .fetcher = s_fetcher (req->kit), .what = what, .req = req, .body = req_buf (req),
-                     .max = what->max ? what->max : ANSWER_MAX, .timeout = timeout < left ? timeout : left };
+    *job = (job_t) { .fetcher = s_fetcher (req->kit),
+                    .what = what,
+                    .req = req,
+                    .body = req_buf (req),
+                    .max = what->max ? what->max : ANSWER_MAX,
+                    .timeout = timeout < left ? timeout : left };
     if (job->timeout <= 0 || req->cancelled)
         return (fetched_t) { .error = "no time left" };
     req_on_cancel (req, s_cancel, job);

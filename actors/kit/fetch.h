@@ -11,7 +11,8 @@ typedef struct {
     text_t body;
     int64_t timeout;                     //  ms (0: 30 s), never beyond the request's deadline
     size_t max;                          //  answer's body limit (0: 8 MiB)
-    const char *allow;                   //  comma list host:port that the guard lets pass (operator's configuration only)
+    //  comma list host:port that the guard lets pass (operator's configuration only)
+    const char *allow;
     //  mail: url smtp://…, from, to, user, password
     const char *mail_from, *mail_to, *user, *password;
 } fetch_t;
@@ -19,12 +20,14 @@ typedef struct {
 typedef struct {
     int status;                          //  0: no answer, see error
     text_t body;
-    const char *error;                   //  short text for people, or NULL; never contains credentials
+    //  short text for people, or NULL; never contains credentials
+    const char *error;
     const char *content_type;
 } fetched_t;
 
-//  Private, loopback, link-local, CGNAT, multicast and mapped addresses are refused after name resolution, before connect;
-//  only http and https (mail: smtp, smtps); no proxy, no redirects followed, no netrc.
+//  Private, loopback, link-local, CGNAT, multicast and mapped addresses are refused after name
+//  resolution, before connect; only http and https (mail: smtp, smtps); no proxy, no redirects
+//  followed, no netrc.
 CO fetched_t fetch (req_t *req, const fetch_t *what);
 
 #endif

@@ -1,5 +1,5 @@
-//  guard.c -- which addresses an outgoing connection may reach. Asked after name resolution and before connect, so a name
-//  that points somewhere else the second time gains nothing.
+//  guard.c -- which addresses an outgoing connection may reach. Asked after name resolution and
+//  before connect, so a name that points somewhere else the second time gains nothing.
 
 #include <arpa/inet.h>
 #include <netinet/in.h>
@@ -51,8 +51,10 @@ s_allowed6 (const uint8_t *a)
         return s_allowed4 (s_word (a + 12));
     if (a [0] == 0x20 && a [1] == 0x02)
         return s_allowed4 (s_word (a + 2));
-    //  Only global unicast; no unspecified, loopback, compatible, unique local, link-local, multicast, Teredo.
-    return memcmp (a, zeros, 12) != 0 && (a [0] & 0xe0) == 0x20 && s_word (a) != 0x20010000 && s_word (a) != 0x20010db8;
+    //  Only global unicast; no unspecified, loopback, compatible, unique local, link-local,
+    //  multicast, Teredo.
+    return memcmp (a, zeros, 12) != 0 && (a [0] & 0xe0) == 0x20 && s_word (a) != 0x20010000
+           && s_word (a) != 0x20010db8;
 }
 
 bool
@@ -71,8 +73,8 @@ guard_listed (const char *list, const char *host, const char *port)
     size_t host_size = strlen (host), port_size = strlen (port);
     for (const char *at = list; at && *at;) {
         size_t size = strcspn (at, ",");
-        if (size == host_size + 1 + port_size && strncasecmp (at, host, host_size) == 0 && at [host_size] == ':'
-            && strncmp (at + host_size + 1, port, port_size) == 0)
+        if (size == host_size + 1 + port_size && strncasecmp (at, host, host_size) == 0
+            && at [host_size] == ':' && strncmp (at + host_size + 1, port, port_size) == 0)
             return true;
         at += size + (at [size] == ',');
     }

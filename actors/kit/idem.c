@@ -1,4 +1,5 @@
-//  idem.c -- Idempotency-Key: the stored answer of a write, committed with it, given again to who repeats the request.
+//  idem.c -- Idempotency-Key: the stored answer of a write, committed with it, given again to who
+//  repeats the request.
 
 #include <stdlib.h>
 
@@ -8,13 +9,16 @@ void
 idem_statements (kit_t *kit)
 {
     db_t *db = kit->actor->db;
-    db_statement (db, "kit.idem_get", "SELECT hash, status, body FROM idem WHERE user_id = $1 AND key = $2");
+    db_statement (db, "kit.idem_get",
+                  "SELECT hash, status, body FROM idem WHERE user_id = $1 AND key = $2");
     //  A request with several units overwrites its own answer, never another's.
     db_statement (db, "kit.idem_put",
-                  "INSERT INTO idem (user_id, key, method, hash, status, body) VALUES ($1, $2, $3, $4, $5::int, $6::bytea) "
-                  "ON CONFLICT (user_id, key) DO UPDATE SET status = excluded.status, body = excluded.body "
+                  "INSERT INTO idem (user_id, key, method, hash, status, body) "
+                  "VALUES ($1, $2, $3, $4, $5::int, $6::bytea) ON CONFLICT (user_id, key) "
+                  "DO UPDATE SET status = excluded.status, body = excluded.body "
                   "WHERE idem.hash = excluded.hash");
-    db_statement (db, "kit.idem_del", "DELETE FROM idem WHERE user_id = $1 AND key = $2 AND hash = $3");
+    db_statement (db, "kit.idem_del",
+                  "DELETE FROM idem WHERE user_id = $1 AND key = $2 AND hash = $3");
     db_statement (db, "kit.idem_trim", "DELETE FROM idem WHERE at < now () - interval '24 hours'");
 }
 
@@ -61,7 +65,8 @@ s_replay (req_t *req, row_t row)
     reply_header (req, "Idempotency-Replayed", "true");
     mp_t body = bytes && mp_valid (bytes, size, MP_DEPTH) == size ? mp_of (bytes, size) : mp_none;
     if (req->endpoint->plan)
-        resource_headers (req, mp_text (mp_get (body, "id")), mp_text (mp_get (body, "updated_at")));
+        resource_headers (req, mp_text (mp_get (body, "id")),
+                          mp_text (mp_get (body, "updated_at")));
     reply_mp (req, (unsigned) row_int (row, "status"), body);
 }
 
@@ -99,8 +104,12 @@ idem_store (req_t *req, db_unit_t *unit, mp_t body)
     }
     buf_putc (&hex, 0);
     unsigned status = req->endpoint->spec.status ? req->endpoint->spec.status : 200;
-    const char *const params [] = { s_who (req), req->idem_key, req->endpoint->spec.method, req->idem_hash,
-                                    req_print (req, "%u", status), (const char *) hex.data };
+    const char *const params [] = { s_who (req),
+                                   req->idem_key,
+                                   req->endpoint->spec.method,
+                                   req->idem_hash,
+                                   req_print (req, "%u", status),
+                                   (const char *) hex.data };
     db_unit_add (unit, "kit.idem_put", params, COUNT (params));
     buf_free (&hex);
     req->idem_stored = true;
@@ -113,7 +122,8 @@ idem_end (req_t *req, bool failed)
         hash_del (req->kit->in_flight, s_flight (req));
     if (!failed || !req->idem_stored)
         return;
-    //  It failed after a unit of it was committed: the answer stored there is not what the caller heard.
+    //  It failed after a unit of it was committed: the answer stored there is not what the caller
+    //  heard.
     const char *const params [] = { s_who (req), req->idem_key, req->idem_hash };
     db_query (req->actor->db, DB_WRITE, "kit.idem_del", params, COUNT (params), 0, NULL, NULL);
 }

@@ -1,4 +1,5 @@
-//  input.c -- declared fields of a call, decoded in one pass over what came; then how handlers read them.
+//  input.c -- declared fields of a call, decoded in one pass over what came; then how handlers read
+//  them.
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -38,8 +39,8 @@ s_is_standard (text_t name)
     return false;
 }
 
-//  An entry of the body that no field takes: sent back unchanged by many clients when it is one of our own, else a mistake
-//  that is named in the answer.
+//  An entry of the body that no field takes: sent back unchanged by many clients when it is one of
+//  our own, else a mistake that is named in the answer.
 static void
 s_unknown (req_t *req, text_t name)
 {
@@ -75,7 +76,8 @@ static bool
 s_lenient_body (req_t *req)
 {
     text_t type = mp_text (mp_get (req->meta, "content_type"));
-    return text_starts (type, "application/x-www-form-urlencoded") || text_starts (type, "multipart/");
+    return text_starts (type, "application/x-www-form-urlencoded")
+           || text_starts (type, "multipart/");
 }
 
 typedef struct {
@@ -137,7 +139,8 @@ static void
 s_strict (faults_t *faults)
 {
     text_t prefer = mp_text (mp_get (faults->req->meta, "prefer"));
-    if (prefer.size == 0 || !faults->req->ignored || !strcasestr (req_copy (faults->req, prefer), "handling=strict"))
+    if (prefer.size == 0 || !faults->req->ignored
+        || !strcasestr (req_copy (faults->req, prefer), "handling=strict"))
         return;
     for (extra_t *at = faults->req->ignored; at; at = at->next)
         s_fault (faults, at->name, "is not known");
@@ -177,7 +180,8 @@ input_decode (req_t *req)
     req->code = E_INVALID;
     req->details = mp_buf (faults.details);
     req->text = faults.count == 1 ? req_print (req, "%s %s", faults.field, faults.why)
-                                  : req_print (req, "%s %s, and %u more", faults.field, faults.why, faults.count - 1);
+                                  : req_print (req, "%s %s, and %u more", faults.field, faults.why,
+                                               faults.count - 1);
     return false;
 }
 

@@ -1,4 +1,5 @@
-//  keyed.c -- calls for one id run one after another, in the order they came; others go on beside them.
+//  keyed.c -- calls for one id run one after another, in the order they came; others go on beside
+//  them.
 
 #include <stdlib.h>
 

@@ -1,4 +1,5 @@
-//  kit.h -- what the files of the kit share and no actor sees: the process, a method served, a request.
+//  kit.h -- what the files of the kit share and no actor sees: the process, a method served, a
+//  request.
 
 #ifndef KIT_H
 #define KIT_H
@@ -178,7 +179,8 @@ req_t *req_new (actor_t *actor);
 void req_free (req_t *req);
 mp_t req_keep_mp (req_t *req, mp_t value);
 void req_take_identity (req_t *req, mp_t identity);
-//  Run fn (req) on the running coroutine's stack; false when it failed (code, text, details are set).
+//  Run fn (req) on the running coroutine's stack; false when it failed (code, text, details are
+//  set).
 bool req_guard (req_t *req, void (*fn) (req_t *req));
 void pause_wait (pause_t *pause);
 void pause_end (pause_t *pause);
@@ -194,7 +196,8 @@ void serve_ready (void *kit);
 
 //  reply.c
 void reply_error (req_t *req);
-void reply_error_to (kit_t *kit, bus_peer_t *peer, uint64_t id, error_code_t code, const char *text);
+void reply_error_to (kit_t *kit, bus_peer_t *peer, uint64_t id, error_code_t code,
+                     const char *text);
 //  meta of the answer into kit->meta.
 mp_t answer_meta (req_t *req, unsigned status);
 
@@ -202,9 +205,10 @@ mp_t answer_meta (req_t *req, unsigned status);
 //  Decode the declared fields. False: code, text and details of the request are set.
 bool input_decode (req_t *req);
 const value_t *input_value (req_t *req, const char *name);
-//  A value against its field: the parameter text in *text, or what is wrong with it (in request memory). `lenient`: it came
-//  as text (path, query, form).
-const char *check_value (req_t *req, const field_t *field, mp_t value, bool lenient, const char **text);
+//  A value against its field: the parameter text in *text, or what is wrong with it (in request
+//  memory). `lenient`: it came as text (path, query, form).
+const char *check_value (req_t *req, const field_t *field, mp_t value, bool lenient,
+                         const char **text);
 bool check_time (text_t text);
 bool check_date (text_t text);
 const char *mp_json (req_t *req, mp_t value);
@@ -220,7 +224,8 @@ CO bool idem_begin (req_t *req);     //  true: answered already (replay), or fai
 void idem_end (req_t *req, bool failed);
 void idem_statements (kit_t *kit);
 void idem_store (req_t *req, db_unit_t *unit, mp_t body);
-//  Publish the live columns of a committed result; position of the first in the request (may be NULL).
+//  Publish the live columns of a committed result; position of the first in the request (may be
+//  NULL).
 void live_publish (kit_t *kit, req_t *req, const PGresult *result);
 
 //  resource_sql.c, resource.c
@@ -233,18 +238,21 @@ const char *plan_get (const plan_t *plan);                        //  names of s
 const char *plan_own (const plan_t *plan);
 const char *plan_delete (const plan_t *plan);
 const char *plan_list (const plan_t *plan);
-//  Text of the statement that writes the columns of `mask` (bit per field); cached. Parameters: $1 user, [update: $2 id,
-//  $3 version or NULL], then the columns in order of fields.
+//  Text of the statement that writes the columns of `mask` (bit per field); cached. Parameters: $1
+//  user, [update: $2 id, $3 version or NULL], then the columns in order of fields.
 const char *plan_create_text (plan_t *plan, uint64_t mask);
 const char *plan_update_text (plan_t *plan, uint64_t mask);
 const char *plan_delete_text (const plan_t *plan);
 const char *plan_get_text (const plan_t *plan);
 const char *plan_own_text (const plan_t *plan);
 const char *plan_list_text (const plan_t *plan);
-//  List with filters (bit per field), sorted by `sort` (position of a field; -1 created_at, -2 updated_at), from a cursor on
-//  (0 none, 1 value, 2 null). Parameters: $1 user, $2 limit, filters in order of fields, [cursor value,] cursor id.
-void plan_list_build (const plan_t *plan, buf_t *out, uint64_t filters, int sort, bool descending, int cursor);
-//  Rows of a channel. Parameters: $1 user of the audience or NULL, $2 channel, $3 limit, $4 cursor time or NULL, $5 cursor id.
+//  List with filters (bit per field), sorted by `sort` (position of a field; -1 created_at, -2
+//  updated_at), from a cursor on (0 none, 1 value, 2 null). Parameters: $1 user, $2 limit, filters
+//  in order of fields, [cursor value,] cursor id.
+void plan_list_build (const plan_t *plan, buf_t *out, uint64_t filters, int sort, bool descending,
+                      int cursor);
+//  Rows of a channel. Parameters: $1 user of the audience or NULL, $2 channel, $3 limit, $4 cursor
+//  time or NULL, $5 cursor id.
 const char *plan_snapshot_text (const plan_t *plan);
 const char *plan_snapshot (const plan_t *plan);
 //  ETag and Location of an answer that shows a row of a resource.
@@ -301,6 +309,7 @@ CO void stream_finish (req_t *req, error_code_t code);
 void stream_free (req_t *req);
 
 //  spawn.c: a context of the actor's own; `then` (may be NULL) hears whether fn came to its end.
-bool spawn (actor_t *actor, const char *what, CO void (*fn) (req_t *req), void *arg, void (*then) (void *arg, bool good), void *then_arg);
+bool spawn (actor_t *actor, const char *what, CO void (*fn) (req_t *req), void *arg,
+            void (*then) (void *arg, bool good), void *then_arg);
 
 #endif

@@ -1,5 +1,5 @@
-//  live.c -- the durable log of an actor's channels: what was missed (live.read), where to begin (live.snapshot), how long it
-//  is kept.
+//  live.c -- the durable log of an actor's channels: what was missed (live.read), where to begin
+//  (live.snapshot), how long it is kept.
 
 #include <inttypes.h>
 #include <stdio.h>
@@ -19,7 +19,8 @@ live_statements (kit_t *kit)
     //  One by one and in order: a function scan keeps the order of the array.
     db_statement (db, "kit.live_append",
                   "SELECT base.live_add (e.ch, e.key, e.type, e.data) AS live "
-                  "FROM jsonb_to_recordset ($1::jsonb) AS e (ch text, key text, type text, data jsonb)");
+                  "FROM jsonb_to_recordset ($1::jsonb) "
+                  "AS e (ch text, key text, type text, data jsonb)");
     db_statement (db, "kit.live_head",
                   "SELECT (SELECT epoch FROM live_meta) AS epoch, "
                   "(SELECT coalesce (max (off), 0) FROM live_log WHERE ch = $1) AS top");
@@ -27,19 +28,23 @@ live_statements (kit_t *kit)
                   "WITH h AS (SELECT (SELECT epoch FROM live_meta) AS epoch, "
                   "(SELECT coalesce (max (off), 0) FROM live_log WHERE ch = $1) AS top, "
                   "(SELECT coalesce (min (off), 0) FROM live_log WHERE ch = $1) AS floor) "
-                  "SELECT h.epoch, h.top, h.floor, e.off, e.key, e.type, e.at, e.data FROM h LEFT JOIN LATERAL "
-                  "(SELECT * FROM live_log l WHERE l.ch = $1 AND l.off > $2::bigint ORDER BY l.off LIMIT $3::bigint) e "
+                  "SELECT h.epoch, h.top, h.floor, e.off, e.key, e.type, e.at, e.data "
+                  "FROM h LEFT JOIN LATERAL (SELECT * FROM live_log l "
+                  "WHERE l.ch = $1 AND l.off > $2::bigint ORDER BY l.off LIMIT $3::bigint) e "
                   "ON true ORDER BY e.off");
     db_statement (db, "kit.live_trim_age",
-                  "WITH gone AS (DELETE FROM live_log WHERE (ch, off) IN (SELECT l.ch, l.off FROM live_log l "
+                  "WITH gone AS (DELETE FROM live_log WHERE (ch, off) IN ("
+                  "SELECT l.ch, l.off FROM live_log l "
                   "WHERE l.at < now () - make_interval (days => $1::int) "
-                  "AND l.off < (SELECT max (m.off) FROM live_log m WHERE m.ch = l.ch) LIMIT 5000) RETURNING 1) "
-                  "SELECT count (*) AS n FROM gone");
+                  "AND l.off < (SELECT max (m.off) FROM live_log m WHERE m.ch = l.ch) "
+                  "LIMIT 5000) RETURNING 1) SELECT count (*) AS n FROM gone");
     db_statement (db, "kit.live_trim_count",
-                  "WITH top AS (SELECT ch, max (off) - $1::bigint AS below FROM live_log GROUP BY ch), "
-                  "gone AS (DELETE FROM live_log WHERE (ch, off) IN (SELECT l.ch, l.off FROM top JOIN live_log l "
-                  "ON l.ch = top.ch AND l.off <= top.below WHERE top.below > 0 LIMIT 5000) RETURNING 1) "
-                  "SELECT count (*) AS n FROM gone");
+                  "WITH top AS (SELECT ch, max (off) - $1::bigint AS below "
+                  "FROM live_log GROUP BY ch), "
+                  "gone AS (DELETE FROM live_log WHERE (ch, off) IN ("
+                  "SELECT l.ch, l.off FROM top JOIN live_log l "
+                  "ON l.ch = top.ch AND l.off <= top.below WHERE top.below > 0 "
+                  "LIMIT 5000) RETURNING 1) SELECT count (*) AS n FROM gone");
 }
 
 //  ---------------------------------------------------------------- read
@@ -78,7 +83,8 @@ s_read (req_t *req)
 {
     const char *epoch = req_str (req, "epoch"), *limit = req_str (req, "limit");
     int64_t from = req_int (req, "from");
-    row_t rows = db_rows (req, "kit.live_read", req_str (req, "ch"), req_print (req, "%" PRId64, from), limit);
+    row_t rows = db_rows (req, "kit.live_read", req_str (req, "ch"),
+                          req_print (req, "%" PRId64, from), limit);
     int64_t top = row_int (rows, "top"), floor = row_int (rows, "floor");
     bool other = epoch && *epoch && strcmp (epoch, row_str (rows, "epoch")) != 0;
     //  A position that this log never had is one of another log.
@@ -112,12 +118,14 @@ typedef struct {
     int64_t off;
 } place_t;
 
-//  Where the page before ended: "<epoch> <off> <id> <time>"; the position stays the one of the first page.
+//  Where the page before ended: "<epoch> <off> <id> <time>"; the position stays the one of the
+//  first page.
 static bool
 s_read_place (const char *cursor, place_t *place)
 {
-    return sscanf (cursor, "%63s %" SCNd64 " %36s %63[^\n]", place->epoch, &place->off, place->id, place->at) == 4
-           && uuid_valid (text_of (place->id));
+    int got = sscanf (cursor, "%63s %" SCNd64 " %36s %63[^\n]", place->epoch, &place->off,
+                      place->id, place->at);
+    return got == 4 && uuid_valid (text_of (place->id));
 }
 
 //  Rows of a collection as its list shows them.
@@ -128,7 +136,8 @@ s_snapshot_rows (req_t *req, const char *ch, const char *user, const place_t *fr
     for (size_t n = 0; name && req->kit->plans [n]; n++)
         if (strcmp (plan_channel (req->kit->plans [n]), name + 1) == 0)
             return db_rows (req, plan_snapshot (req->kit->plans [n]), user, ch,
-                            req_print (req, "%d", SNAPSHOT_ROWS + 1), from ? from->at : NULL, from ? from->id : NULL);
+                            req_print (req, "%d", SNAPSHOT_ROWS + 1), from ? from->at : NULL,
+                            from ? from->id : NULL);
     for (const channel_t *at = req->actor->channels; name && at && at->name; at++)
         if (strcmp (at->name, name + 1) == 0 && at->snapshot)
             return db_rows (req, at->snapshot, user);
@@ -152,8 +161,10 @@ s_snapshot_answer (req_t *req, const place_t *place, row_t rows)
     for (int n = 0; n < count; n++)
         db_row_put (out, rows.result, n, NULL, NULL);
     row_t last = rows_at (rows, count - 1);
-    mp_pair_str (out, "cursor", paged ? req_print (req, "%s %" PRId64 " %s %s", place->epoch, place->off,
-                                                   row_str (last, "id"), row_str (last, "_at")) : NULL);
+    mp_pair_str (out, "cursor",
+                 paged ? req_print (req, "%s %" PRId64 " %s %s", place->epoch, place->off,
+                                    row_str (last, "id"), row_str (last, "_at"))
+                       : NULL);
     reply_mp (req, 200, mp_buf (out));
 }
 
@@ -165,7 +176,8 @@ s_snapshot (req_t *req)
     if (cursor && !s_read_place (cursor, &place))
         fail_field (req, E_INVALID, "cursor", "is not one of this snapshot");
     if (!cursor) {
-        //  The position first, the rows after it: what changes in between comes as an event too, never not at all.
+        //  The position first, the rows after it: what changes in between comes as an event too,
+        //  never not at all.
         row_t head = db_row (req, "kit.live_head", ch);
         snprintf (place.epoch, sizeof place.epoch, "%s", row_str (head, "epoch"));
         place.off = row_int (head, "top");
@@ -185,11 +197,14 @@ live_endpoints (kit_t *kit)
         { "ch", T_TEXT, REQUIRED, .max = 200 }, { "epoch", T_TEXT, .max = 64 },
         { "from", T_INT, .max = INT64_MAX, .def = "0" },
         { "limit", T_INT, .min = 1, .max = READ_MAX, .def = "300" }, { 0 } };
-    static const field_t snapshot [] = { { "ch", T_TEXT, REQUIRED, .max = 200 }, { "cursor", T_TEXT, .max = 255 }, { 0 } };
-    endpoint_t *endpoint = routes_own (kit, "live.read", s_read, "Events of a channel after a position");
+    static const field_t snapshot [] = {
+        { "ch", T_TEXT, REQUIRED, .max = 200 }, { "cursor", T_TEXT, .max = 255 }, { 0 } };
+    endpoint_t *endpoint =
+        routes_own (kit, "live.read", s_read, "Events of a channel after a position");
     endpoint->spec.in = endpoint->in = read;
     routes_finish (kit, endpoint);
-    endpoint = routes_own (kit, "live.snapshot", s_snapshot, "Rows of a collection, with the position to go on from");
+    endpoint = routes_own (kit, "live.snapshot", s_snapshot,
+                           "Rows of a collection, with the position to go on from");
     endpoint->spec.in = endpoint->in = snapshot;
     routes_finish (kit, endpoint);
 }
@@ -205,13 +220,14 @@ live_load (req_t *req)
     snprintf (req->kit->epoch, sizeof req->kit->epoch, "%s", row_str (head, "epoch"));
 }
 
-//  Old and surplus events, never the last one of a channel: its offset is where the next one begins. In small pieces and
-//  beside the lane of writes.
+//  Old and surplus events, never the last one of a channel: its offset is where the next one
+//  begins. In small pieces and beside the lane of writes.
 CO void
 live_retention (req_t *req)
 {
     static const char *const statements [] = { "kit.live_trim_age", "kit.live_trim_count" };
-    const char *const keep [] = { opt_str (req->kit->options, "live-days"), opt_str (req->kit->options, "live-max") };
+    const char *const keep [] = { opt_str (req->kit->options, "live-days"),
+                                 opt_str (req->kit->options, "live-max") };
     for (size_t n = 0; n < COUNT (statements); n++)
         for (int64_t gone = TRIM_ROWS; gone >= TRIM_ROWS && !req->kit->draining;)
             gone = row_int (db_slow (req, statements [n], keep [n]), "n");

@@ -1,5 +1,5 @@
-//  live_append.c -- events of loop code (kernel output, log lines): gathered while a commit is under way, committed together,
-//  published in order.
+//  live_append.c -- events of loop code (kernel output, log lines): gathered while a commit is
+//  under way, committed together, published in order.
 
 #include <stdlib.h>
 
@@ -84,7 +84,8 @@ s_off (const PGresult *result, int row)
     char why [64];
     buf_t parsed = { 0 };
     text_t json = { PQgetvalue (result, row, 0), (size_t) PQgetlength (result, row, 0) };
-    int64_t off = json_read (json, &parsed, why, sizeof why) ? mp_int (mp_get (mp_buf (&parsed), "off")) : -1;
+    int64_t off =
+        json_read (json, &parsed, why, sizeof why) ? mp_int (mp_get (mp_buf (&parsed), "off")) : -1;
     buf_free (&parsed);
     return off;
 }
@@ -94,7 +95,8 @@ s_committed (live_queue_t *self, const PGresult *result, size_t count)
 {
     live_publish (self->kit, NULL, result);
     for (size_t n = 0; n < count; n++)
-        s_pop (self, self->first->done && (int) n < PQntuples (result) ? s_off (result, (int) n) : -1);
+        s_pop (self,
+               self->first->done && (int) n < PQntuples (result) ? s_off (result, (int) n) : -1);
 }
 
 static void
@@ -120,8 +122,8 @@ s_done (void *arg, db_result_t *results, size_t result_count)
         self->alone_left = count;
     }
     else {
-        log_error ("events were not kept", "count", log_num ((int64_t) count), "unknown", result->unknown ? "true" : NULL,
-                   "why", result->raw);
+        log_error ("events were not kept", "count", log_num ((int64_t) count), "unknown",
+                   result->unknown ? "true" : NULL, "why", result->raw);
         for (; count; count--)
             s_pop (self, -1);
     }
@@ -137,7 +139,8 @@ s_commit (void *arg)
         return;
     size_t most = self->alone ? 1 : BATCH_EVENTS;
     buf_t json = { 0 };
-    for (event_t *at = self->first; at && self->in_flight < most && json.size < BATCH_BYTES; at = at->next) {
+    for (event_t *at = self->first; at && self->in_flight < most && json.size < BATCH_BYTES;
+         at = at->next) {
         buf_putc (&json, self->in_flight++ ? ',' : '[');
         buf_puts (&json, at->json);
     }
@@ -148,8 +151,8 @@ s_commit (void *arg)
 }
 
 void
-live_append (struct actor *actor, const char *channel, const char *key, const char *type, text_t data,
-             void (*done) (void *arg, int64_t off), void *arg)
+live_append (struct actor *actor, const char *channel, const char *key, const char *type,
+             text_t data, void (*done) (void *arg, int64_t off), void *arg)
 {
     live_queue_t *self = actor->kit->appends;
     if (self->bytes > QUEUE_BYTES) {

@@ -1,4 +1,5 @@
-//  offload.c -- two threads for what blocks or computes; a handler waits for them as it waits for the database.
+//  offload.c -- two threads for what blocks or computes; a handler waits for them as it waits for
+//  the database.
 
 #include <pthread.h>
 #include <stdlib.h>

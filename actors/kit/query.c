@@ -16,7 +16,8 @@ s_clear (void *result)
     PQclear (result);
 }
 
-//  What a failure says is borrowed from the database's side: keep it with the request. The rows are taken over.
+//  What a failure says is borrowed from the database's side: keep it with the request. The rows are
+//  taken over.
 void
 result_keep (req_t *req, db_result_t *result)
 {
@@ -60,7 +61,8 @@ req_db_try (req_t *req, db_lane_t lane, const char *name, const char *const *par
     query_t query = { .req = req, .result.code = E_UNAVAILABLE };
     int64_t left = req_left (req);
     db_t *db = req->actor->db;
-    uint64_t handle = db_query (db, lane, name, params, count, left == INT64_MAX ? 0 : left, s_done, &query);
+    uint64_t handle =
+        db_query (db, lane, name, params, count, left == INT64_MAX ? 0 : left, s_done, &query);
     stop_t *stop = NULL;
     if (lane == DB_SLOW && !query.pause.done) {
         stop = req_alloc (req, sizeof *stop);
@@ -94,7 +96,8 @@ row_str (row_t row, const char *column)
         return NULL;
     for (int at = 0; at < PQnfields (row.result); at++)
         if (strcmp (PQfname (row.result, at), column) == 0)
-            return PQgetisnull (row.result, row.row, at) ? NULL : PQgetvalue (row.result, row.row, at);
+            return PQgetisnull (row.result, row.row, at) ? NULL
+                                                         : PQgetvalue (row.result, row.row, at);
     return NULL;
 }
 
@@ -131,8 +134,8 @@ rows_at (row_t rows, int position)
     return (row_t) { rows.result, position < rows_count (rows) ? position : -1 };
 }
 
-//  The field that a violated constraint speaks of, by PostgreSQL's way of naming: <table>_<columns>_<kind>. The longest name
-//  that fits; the owner's column never is the one.
+//  The field that a violated constraint speaks of, by PostgreSQL's way of naming:
+//  <table>_<columns>_<kind>. The longest name that fits; the owner's column never is the one.
 const char *
 constraint_field (const field_t *fields, const char *constraint)
 {
@@ -141,8 +144,10 @@ constraint_field (const field_t *fields, const char *constraint)
     for (const field_t *field = fields; field && field->name; field++) {
         size_t length = strlen (field->name);
         const char *at = strstr (constraint, field->name);
-        bool whole = at && at > constraint && at [-1] == '_' && at + length < constraint + size && at [length] == '_';
-        if (whole && strcmp (field->name, "user_id") != 0 && (!best || length > strlen (best->name)))
+        bool whole = at && at > constraint && at [-1] == '_' && at + length < constraint + size
+                     && at [length] == '_';
+        if (whole && strcmp (field->name, "user_id") != 0
+            && (!best || length > strlen (best->name)))
             best = field;
     }
     return best ? best->json ? best->json : best->name : NULL;

@@ -1,4 +1,5 @@
-//  report.c -- a named statement as handler; its answer may be used again for a while by the same caller.
+//  report.c -- a named statement as handler; its answer may be used again for a while by the same
+//  caller.
 
 #include <stdlib.h>
 
@@ -98,7 +99,8 @@ report_run (req_t *req)
         if (s_from_cache (req, key))
             return;
     }
-    row_t rows = req_db_rows (req, endpoint->route->lane, endpoint->route->statement, params, count);
+    row_t rows =
+        req_db_rows (req, endpoint->route->lane, endpoint->route->statement, params, count);
     unsigned status = endpoint->spec.status ? endpoint->spec.status : 200;
     buf_t *body = &req->kit->body;
     buf_clear (body);

@@ -203,7 +203,8 @@ req_identity (req_t *req)
 bool
 req_is_admin (req_t *req)
 {
-    return req->operator || strcmp (req->role, "admin") == 0 || strcmp (req->role, "super_admin") == 0;
+    return req->operator || strcmp (req->role, "admin") == 0
+           || strcmp (req->role, "super_admin") == 0;
 }
 
 const char *

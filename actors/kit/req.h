@@ -1,7 +1,8 @@
-//  req.h -- one request: its input, its memory, its answer, the database, other actors, blocking work.
+//  req.h -- one request: its input, its memory, its answer, the database, other actors, blocking
+//  work.
 //
-//  Everything a handler gets from here lives until the request ends; handlers contain no free and no goto.
-//  fail () does not return.
+//  Everything a handler gets from here lives until the request ends; handlers contain no free and
+//  no goto. fail () does not return.
 
 #ifndef REQ_H
 #define REQ_H
@@ -18,33 +19,48 @@ struct actor;
 void *req_alloc (req_t *req, size_t size);                        //  zeroed
 char *req_print (req_t *req, const char *format, ...) __attribute__ ((format (printf, 2, 3)));
 char *req_copy (req_t *req, text_t text);                         //  terminated
-void req_defer (req_t *req, void (*fn) (void *), void *arg);      //  run when the request ends, however it ends
-buf_t *req_buf (req_t *req);                                      //  an empty buffer, freed at the end
+//  run when the request ends, however it ends
+void req_defer (req_t *req, void (*fn) (void *), void *arg);
+//  an empty buffer, freed at the end
+buf_t *req_buf (req_t *req);
 
 //  ---------------------------------------------------------------- input
-//  Declared fields are validated before the handler runs; looked up in path, then query, then body; under .json and .also too.
+//  Declared fields are validated before the handler runs; looked up in path, then query, then body;
+//  under .json and .also too.
 struct actor *req_actor (req_t *req);
-const char *req_id (req_t *req);                                  //  :id, a valid UUID (else the caller had 404 already)
-const char *req_str (req_t *req, const char *name);               //  text form; NULL when absent or null
+//  :id, a valid UUID (else the caller had 404 already)
+const char *req_id (req_t *req);
+//  Text form, as a statement's parameter: JSON for T_JSON, T_OBJECT, T_ARRAY and T_NAMES (jsonb
+//  columns); NULL when absent or null. Fields that were not declared are given as they came.
+const char *req_str (req_t *req, const char *name);
 text_t req_text (req_t *req, const char *name);
 int64_t req_int (req_t *req, const char *name);                   //  0 when absent
 double req_real (req_t *req, const char *name);
 bool req_bool (req_t *req, const char *name);
 mp_t req_any (req_t *req, const char *name);
-bool req_has (req_t *req, const char *name);                      //  given by the caller (null counts)
-const char *req_json (req_t *req, const char *name);              //  value as JSON text (for jsonb parameters); NULL when absent
-void req_set (req_t *req, const char *name, const char *value);   //  what the statement will use for this field
-mp_t req_body (req_t *req);                                       //  whole body; bin when the route is raw
-mp_t req_meta (req_t *req, const char *name);                     //  ip, agent, idempotency_key, if_match, content_type …
-int64_t req_wait (req_t *req, int64_t def_ms);                    //  ?wait= in ms (seconds with fraction outside), capped by the deadline
+//  given by the caller (null counts)
+bool req_has (req_t *req, const char *name);
+//  value as JSON text (for jsonb parameters); NULL when absent
+const char *req_json (req_t *req, const char *name);
+//  what the statement will use for this field
+void req_set (req_t *req, const char *name, const char *value);
+//  whole body; bin when the route is raw
+mp_t req_body (req_t *req);
+//  ip, agent, idempotency_key, if_match, content_type …
+mp_t req_meta (req_t *req, const char *name);
+//  ?wait= in ms (seconds with fraction outside), capped by the deadline
+int64_t req_wait (req_t *req, int64_t def_ms);
 int64_t req_left (req_t *req);                                    //  ms until the deadline
 bool req_cancelled (req_t *req);                                  //  nobody waits any more
-void req_on_cancel (req_t *req, void (*fn) (void *), void *arg);  //  called at once when the caller gives up
+//  called at once when the caller gives up
+void req_on_cancel (req_t *req, void (*fn) (void *), void *arg);
 void *req_arg (req_t *req);                                       //  of actor_spawn
 
 //  ---------------------------------------------------------------- who asks
-const char *req_user (req_t *req);                                //  UUID text; NULL for anon and operator
-const char *req_role (req_t *req);                                //  "admin" …; "operator" over the ipc directory
+//  UUID text; NULL for anon and operator
+const char *req_user (req_t *req);
+//  "admin" …; "operator" over the ipc directory
+const char *req_role (req_t *req);
 const char *req_org (req_t *req);                                 //  or NULL
 mp_t req_identity (req_t *req);                                   //  whole map, to pass on
 bool req_is_admin (req_t *req);                                   //  admin, super_admin, operator
@@ -52,12 +68,15 @@ const char *req_trace (req_t *req);
 const char *req_request_id (req_t *req);
 
 //  ---------------------------------------------------------------- ending it
-void fail (req_t *req, error_code_t code, const char *format, ...) __attribute__ ((noreturn, format (printf, 3, 4)));
+void fail (req_t *req, error_code_t code, const char *format, ...)
+    __attribute__ ((noreturn, format (printf, 3, 4)));
 //  With details: { field: text }.
-void fail_field (req_t *req, error_code_t code, const char *field, const char *format, ...) __attribute__ ((noreturn, format (printf, 4, 5)));
+void fail_field (req_t *req, error_code_t code, const char *field, const char *format, ...)
+    __attribute__ ((noreturn, format (printf, 4, 5)));
 void fail_result (req_t *req, const db_result_t *result) __attribute__ ((noreturn));
 //  With a whole details map built by the caller.
-void fail_details (req_t *req, error_code_t code, mp_t details, const char *format, ...) __attribute__ ((noreturn, format (printf, 4, 5)));
+void fail_details (req_t *req, error_code_t code, mp_t details, const char *format, ...)
+    __attribute__ ((noreturn, format (printf, 4, 5)));
 //  Pass on the error answer of another actor.
 void fail_reply (req_t *req, const bus_reply_t *reply) __attribute__ ((noreturn));
 
@@ -79,26 +98,33 @@ typedef struct {
 } row_t;
 
 static inline bool row_none (row_t row) { return row.row < 0; }
-const char *row_str (row_t row, const char *column);              //  NULL when SQL NULL, or no such column in no row
+//  NULL when SQL NULL, or no such column in no row
+const char *row_str (row_t row, const char *column);
 int64_t row_int (row_t row, const char *column);
 double row_real (row_t row, const char *column);
 bool row_bool (row_t row, const char *column);
 int rows_count (row_t rows);
 row_t rows_at (row_t rows, int position);
 
-#define DB_PARAMS(...) ((const char *const []) { NULL, ##__VA_ARGS__ } + 1), (sizeof ((const char *const []) { NULL, ##__VA_ARGS__ }) / sizeof (char *) - 1)
-//  One statement by name on the READ lane; parameters are const char *, NULL for SQL NULL. A failed statement fails the request.
+#define DB_PARAMS(...)                                       \
+    ((const char *const []) { NULL, ##__VA_ARGS__ } + 1),    \
+    (sizeof ((const char *const []) { NULL, ##__VA_ARGS__ }) / sizeof (char *) - 1)
+//  One statement by name on the READ lane; parameters are const char *, NULL for SQL NULL. A failed
+//  statement fails the request.
 #define db_row(req, name, ...)  req_db_rows (req, DB_READ, name, DB_PARAMS (__VA_ARGS__))
 #define db_rows(req, name, ...) req_db_rows (req, DB_READ, name, DB_PARAMS (__VA_ARGS__))
 #define db_slow(req, name, ...) req_db_rows (req, DB_SLOW, name, DB_PARAMS (__VA_ARGS__))
-CO row_t req_db_rows (req_t *req, db_lane_t lane, const char *name, const char *const *params, size_t count);
+CO row_t req_db_rows (req_t *req, db_lane_t lane, const char *name, const char *const *params,
+                      size_t count);
 //  The same, but answers a failure instead of failing the request.
-CO db_result_t req_db_try (req_t *req, db_lane_t lane, const char *name, const char *const *params, size_t count);
+CO db_result_t req_db_try (req_t *req, db_lane_t lane, const char *name, const char *const *params,
+                           size_t count);
 
-//  A write unit: everything this request changes, with its events, committed together. Events are made in SQL by
-//  base.live_add (…) in a column named live, live2, …: after the commit they are published, and the answer carries
-//  "live": {ch, epoch, off} of the first. With an Idempotency-Key the answer (first row of the last statement, status of
-//  the route; or what unit_answer builds) is stored in the same commit and given again to a repeated request.
+//  A write unit: everything this request changes, with its events, committed together. Events are
+//  made in SQL by base.live_add (…) in a column named live, live2, …: after the commit they are
+//  published, and the answer carries "live": {ch, epoch, off} of the first. With an Idempotency-Key
+//  the answer (first row of the last statement, status of the route; or what unit_answer builds) is
+//  stored in the same commit and given again to a repeated request.
 typedef struct unit unit_t;
 unit_t *unit_new (req_t *req);
 #define unit_add(unit, name, ...) unit_add_ (unit, name, DB_PARAMS (__VA_ARGS__))
@@ -107,14 +133,19 @@ void unit_add_ (unit_t *unit, const char *name, const char *const *params, size_
 #define unit_also(unit, name, ...) unit_also_ (unit, name, DB_PARAMS (__VA_ARGS__))
 void unit_also_ (unit_t *unit, const char *name, const char *const *params, size_t count);
 //  Event of our own making besides: key may be NULL; data is JSON text.
-void unit_event (unit_t *unit, const char *channel, const char *key, const char *type, const char *data);
+void unit_event (unit_t *unit, const char *channel, const char *key, const char *type,
+                 const char *data);
+//  `build` runs before the commit, maybe twice: it neither fails nor suspends. An empty body stores
+//  nothing; so does a last row that is absent or whose id is null (a refused transition).
 void unit_answer (unit_t *unit, void (*build) (req_t *req, row_t last, buf_t *body));
 //  Commit; rows of the last statement added by unit_add. A failure fails the request.
 CO row_t unit_commit (unit_t *unit);
 CO db_result_t unit_try (unit_t *unit);                           //  answers a failure instead
-row_t unit_rows (unit_t *unit, size_t position);                  //  of the statement at that position, after the commit
+//  of the statement at that position, after the commit
+row_t unit_rows (unit_t *unit, size_t position);
 
-//  Answer with a row / all rows, fields renamed as the resource or .out of the route says; adds live.
+//  Answer with a row / all rows, fields renamed as the resource or .out of the route says; columns
+//  that these don't name stay inside. Adds live. Neither declared: the columns as they are.
 void reply_row (req_t *req, unsigned status, row_t row);
 void reply_rows (req_t *req, unsigned status, row_t rows);
 //  Pairs of a row into a map under construction; returns how many.
@@ -122,33 +153,45 @@ uint32_t row_put (req_t *req, buf_t *buf, row_t row);
 //  The "live" pair of the last committed unit, when there is one; returns 0 or 1.
 uint32_t req_live_put (req_t *req, buf_t *buf);
 
-//  Publish-only writes outside a request's unit, from loop code (kernel output): the JSON events are committed in batches,
-//  in order per channel, then published. `done` (may be NULL) hears the offset of the last one, or -1.
-void live_append (struct actor *actor, const char *channel, const char *key, const char *type, text_t data,
-                  void (*done) (void *arg, int64_t off), void *arg);
+//  Publish-only writes outside a request's unit, from loop code (kernel output): the JSON events
+//  are committed in batches, in order per channel, then published. `done` (may be NULL) hears the
+//  offset of the last one, or -1.
+void live_append (struct actor *actor, const char *channel, const char *key, const char *type,
+                  text_t data, void (*done) (void *arg, int64_t off), void *arg);
 
 //  ---------------------------------------------------------------- others
-//  Call another actor with our caller's identity (req_call) or as the operator (req_call_operator). Waits; idempotent when said.
-typedef struct { const char *key; int64_t ttl; bool idempotent; bool operator; const char *slot; } req_call_t;
-CO bus_reply_t req_call (req_t *req, const char *method, mp_t params, mp_t body, const req_call_t *how);
+//  Call another actor with our caller's identity (req_call) or as the operator (how->operator).
+//  Waits; idempotent when said.
+typedef struct {
+    const char *key;
+    int64_t ttl;
+    bool idempotent;
+    bool operator;
+    const char *slot;
+} req_call_t;
+CO bus_reply_t req_call (req_t *req, const char *method, mp_t params, mp_t body,
+                         const req_call_t *how);
 
-//  Before a parent row goes: ask every actor that announced dependants of `parent` ("workspace") to let go. Fails the request
-//  when one of them can't.
+//  Before a parent row goes: ask every actor that announced dependants of `parent` ("workspace") to
+//  let go. Fails the request when one of them can't.
 CO void saga_delete (req_t *req, const char *parent, const char *id);
 
-//  Wait until somebody calls req_wake (req), or `ms` passed (false). Wakes that came before are remembered once.
+//  Wait until somebody calls req_wake (req), or `ms` passed (false). Wakes that came before are
+//  remembered once.
 CO bool req_sleep (req_t *req, int64_t ms);
 void req_wake (req_t *req);
 
-//  Blocking or CPU-heavy work on one of two threads: fn (arg) must touch nothing of the loop thread. False: queue full
-//  (64 waiting), nothing was done.
+//  Blocking or CPU-heavy work on one of two threads: fn (arg) must touch nothing of the loop
+//  thread. False: queue full (64 waiting), nothing was done.
 CO bool offload (req_t *req, void (*fn) (void *), void *arg);
 
 //  ---------------------------------------------------------------- streams
-//  Body of an upload route, piece by piece; false at its end. Fails the request when the caller broke off.
+//  Body of an upload route, piece by piece; false at its end. Fails the request when the caller
+//  broke off.
 CO bool req_read (req_t *req, text_t *piece);
-//  Streamed answer: head once, then pieces under the caller's credit, then the end. stream_write fails when the caller left.
-void stream_begin (req_t *req, unsigned status, const char *content_type, int64_t size);   //  size -1: unknown
+//  Streamed answer: head once, then pieces under the caller's credit, then the end. stream_write
+//  fails when the caller left. size -1: unknown
+void stream_begin (req_t *req, unsigned status, const char *content_type, int64_t size);
 CO void stream_write (req_t *req, text_t data);
 void stream_end (req_t *req);
 

@@ -22,7 +22,8 @@ s_caller (req_t *req)
 
 //  ---------------------------------------------------------------- versions
 
-//  ETag of a row: the digits of its updated_at, down to the microsecond, whichever way it is written.
+//  ETag of a row: the digits of its updated_at, down to the microsecond, whichever way it is
+//  written.
 static const char *
 s_etag (req_t *req, text_t updated_at)
 {
@@ -46,7 +47,8 @@ s_etag (req_t *req, text_t updated_at)
     return req_print (req, "\"%s\"", digits);
 }
 
-//  If-Match back as a time for the statement. NULL: no condition. An ETag that is none of ours matches no version.
+//  If-Match back as a time for the statement. NULL: no condition. An ETag that is none of ours
+//  matches no version.
 static const char *
 s_if_match (req_t *req)
 {
@@ -58,8 +60,8 @@ s_if_match (req_t *req)
         || strspn (memcpy (d, match.data + 1, 20), "0123456789") < 20)
         fail (req, E_PRECONDITION, NULL);
     d [20] = 0;
-    const char *time = req_print (req, "%.4s-%.2s-%.2s %.2s:%.2s:%.2s.%.6s+00", d, d + 4, d + 6, d + 8, d + 10,
-                                  d + 12, d + 14);
+    const char *time = req_print (req, "%.4s-%.2s-%.2s %.2s:%.2s:%.2s.%.6s+00", d, d + 4, d + 6,
+                                  d + 8, d + 10, d + 12, d + 14);
     if (!check_time (text_of (time)))
         fail (req, E_PRECONDITION, NULL);
     return time;
@@ -73,7 +75,8 @@ resource_headers (req_t *req, text_t id, text_t updated_at)
         reply_header (req, "ETag", etag);
     const resource_t *resource = req->endpoint->resource;
     if (req->endpoint->spec.status == 201 && id.size && !strchr (resource->path, ':'))
-        reply_header (req, "Location", req_print (req, "%s/%.*s", resource->path, (int) id.size, id.data));
+        reply_header (req, "Location",
+                      req_print (req, "%s/%.*s", resource->path, (int) id.size, id.data));
 }
 
 static void
@@ -151,7 +154,8 @@ s_read_sort (req_t *req, query_t *query)
     const field_t *fields = s_resource (req)->fields;
     for (int n = 0; fields [n].name; n++)
         if (fields [n].flags & SORT
-            && (!strcmp (sort, fields [n].name) || (fields [n].json && !strcmp (sort, fields [n].json)))) {
+            && (!strcmp (sort, fields [n].name)
+                || (fields [n].json && !strcmp (sort, fields [n].json)))) {
             query->sort = n;
             return;
         }
@@ -166,7 +170,8 @@ s_read_cursor (req_t *req, query_t *query)
     if (!text)
         return;
     buf_t *bytes = req_buf (req);
-    bool good = base64_get (bytes, text_of (text), true) && mp_valid (bytes->data, bytes->size, 2) == bytes->size;
+    bool good = base64_get (bytes, text_of (text), true)
+                && mp_valid (bytes->data, bytes->size, 2) == bytes->size;
     mp_t cursor = good ? mp_buf (bytes) : mp_none;
     mp_t value = mp_at (cursor, 1);
     text_t id = mp_text (mp_at (cursor, 2));
@@ -214,7 +219,8 @@ static CO row_t
 s_list_rows (req_t *req, const query_t *query)
 {
     const endpoint_t *endpoint = req->endpoint;
-    const char *params [70] = { s_caller (req), req_print (req, "%lld", (long long) query->limit + 1) };
+    const char *params [70] = { s_caller (req),
+                               req_print (req, "%lld", (long long)query->limit + 1) };
     size_t count = 2;
     if (!query->filters && !query->cursor && query->sort == -1 && query->descending)
         return req_db_rows (req, DB_READ, plan_list (endpoint->plan), params, count);
@@ -226,7 +232,8 @@ s_list_rows (req_t *req, const query_t *query)
     if (query->cursor)
         params [count++] = query->cursor_id;
     buf_t *text = req_buf (req);
-    plan_list_build (endpoint->plan, text, query->filters, query->sort, query->descending, query->cursor);
+    plan_list_build (endpoint->plan, text, query->filters, query->sort, query->descending,
+                     query->cursor);
     buf_putc (text, 0);
     list_t list = { .req = req };
     int64_t left = req_left (req);
@@ -303,7 +310,8 @@ resource_create (req_t *req)
     s_answer (req, 201, row);
 }
 
-//  Nothing was written: because it is not there, was changed meanwhile, or may be seen but not changed.
+//  Nothing was written: because it is not there, was changed meanwhile, or may be seen but not
+//  changed.
 static CO void
 s_refused (req_t *req)
 {

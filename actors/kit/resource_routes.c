@@ -1,4 +1,5 @@
-//  resource_routes.c -- the methods of a declared table as they are announced: paths, fields, replies.
+//  resource_routes.c -- the methods of a declared table as they are announced: paths, fields,
+//  replies.
 
 #include <stdlib.h>
 
@@ -8,7 +9,8 @@ static const field_t s_id = { "id", T_UUID, READONLY };
 static const field_t s_user_id = { "user_id", T_UUID, READONLY };
 static const field_t s_created_at = { "created_at", T_TIME, READONLY };
 static const field_t s_updated_at = { "updated_at", T_TIME, READONLY };
-static const field_t s_live = { "live", T_OBJECT, READONLY, .doc = "position of the event of this change" };
+static const field_t s_live = { "live", T_OBJECT, READONLY,
+                                .doc = "position of the event of this change" };
 
 static size_t
 s_count (const field_t *fields)
@@ -122,7 +124,8 @@ s_take (endpoint_t *endpoint, const resource_t *resource, unsigned op)
         if (op == OP_LIST)
             endpoint->take [n] = flags & FILTER ? TAKE : 0;
         if (op == OP_CREATE)
-            endpoint->take [n] = (uint8_t) ((closed ? 0 : TAKE) | (flags & REQUIRED && !closed ? NEED : 0) | DEFAULT);
+            endpoint->take [n] = closed ? DEFAULT
+                                 : flags & REQUIRED ? TAKE | NEED | DEFAULT : TAKE | DEFAULT;
         if (op == OP_UPDATE)
             endpoint->take [n] = closed || flags & IMMUTABLE ? 0 : TAKE;
     }
@@ -134,7 +137,8 @@ s_endpoint (kit_t *kit, plan_t *plan, const resource_t *resource, const op_t *op
     endpoint_t *endpoint = routes_add (kit);
     route_spec_t *spec = &endpoint->spec;
     bool write = op->op & (OP_CREATE | OP_UPDATE | OP_DELETE);
-    static const char *const done [] = { [OP_CREATE] = "created", [OP_UPDATE] = "updated", [OP_DELETE] = "deleted" };
+    static const char *const done [] = {
+        [OP_CREATE] = "created", [OP_UPDATE] = "updated", [OP_DELETE] = "deleted" };
     endpoint->resource = resource;
     endpoint->plan = plan;
     endpoint->run = op->run;
@@ -162,7 +166,8 @@ s_endpoint (kit_t *kit, plan_t *plan, const resource_t *resource, const op_t *op
         for (size_t p = 0; endpoint->in_path [p]; p++)
             if (strcmp (resource->fields [n].name, endpoint->in_path [p]) == 0)
                 //  A parent in the path: filter of the list, value of what is created.
-                endpoint->take [n] = op->op == OP_UPDATE ? 0 : (uint8_t) (endpoint->take [n] | TAKE | IN_PATH);
+                endpoint->take [n] =
+                    op->op == OP_UPDATE ? 0 : (uint8_t) (endpoint->take [n] | TAKE | IN_PATH);
 }
 
 void

@@ -1,5 +1,5 @@
-//  resource_sql.c -- the statements of a resource, written from its descriptor. Reading ones and the ones that write a set of
-//  columns carry the live event in the same statement: row and event cannot part.
+//  resource_sql.c -- the statements of a resource, written from its descriptor. Those that write
+//  carry the live event in the same statement: row and event cannot part.
 
 #include <assert.h>
 #include <stdarg.h>
@@ -45,6 +45,13 @@ s_taken (buf_t *buf)
 {
     buf_putc (buf, 0);
     return (char *) buf->data;
+}
+
+static char *
+s_condition (const char *owner, const char *others)
+{
+    return others ? s_text ("(t.%s = $1::uuid OR (%s))", owner, others)
+                  : s_text ("t.%s = $1::uuid", owner);
 }
 
 static const char *
@@ -108,11 +115,12 @@ static void
 s_events (buf_t *out, const plan_t *plan, const char *what, const char *data)
 {
     const resource_t *resource = plan->resource;
-    buf_putf (out, "base.live_add ('user:' || r.%s || '/%s', r.id::text, '%s.%s', %s) AS live", plan->owner,
-              plan->channel, resource->name, what, data);
+    buf_putf (out, "base.live_add ('user:' || r.%s || '/%s', r.id::text, '%s.%s', %s) AS live",
+              plan->owner, plan->channel, resource->name, what, data);
     if (resource->also_channels)
-        buf_putf (out, ", (SELECT jsonb_agg (base.live_add (c, r.id::text, '%s.%s', %s)) FROM unnest (%s) AS c "
-                       "WHERE c <> 'user:' || r.%s || '/%s') AS live2",
+        buf_putf (out,
+                  ", (SELECT jsonb_agg (base.live_add (c, r.id::text, '%s.%s', %s)) "
+                  "FROM unnest (%s) AS c WHERE c <> 'user:' || r.%s || '/%s') AS live2",
                   resource->name, what, data, resource->also_channels, plan->owner, plan->channel);
 }
 
@@ -125,8 +133,10 @@ s_answer (buf_t *out, const plan_t *plan, const char *what)
     buf_putc (&data, 0);
     buf_puts (out, " SELECT f.*, ");
     s_events (out, plan, what, (const char *) data.data);
-    buf_putf (out, " FROM w AS r CROSS JOIN LATERAL (SELECT r.*) AS t CROSS JOIN LATERAL (SELECT %s) AS d "
-                   "CROSS JOIN LATERAL (SELECT %s) AS f", plan->listed, plan->columns);
+    buf_putf (out,
+              " FROM w AS r CROSS JOIN LATERAL (SELECT r.*) AS t "
+              "CROSS JOIN LATERAL (SELECT %s) AS d CROSS JOIN LATERAL (SELECT %s) AS f",
+              plan->listed, plan->columns);
     buf_free (&data);
 }
 
@@ -140,30 +150,36 @@ static void
 s_build (plan_t *plan)
 {
     const resource_t *resource = plan->resource;
-    plan->get = s_text ("SELECT %s FROM %s AS t WHERE t.id = $2::uuid AND %s", plan->columns, plan->table, plan->see);
-    plan->own = s_text ("SELECT t.id, t.%s AS owner, t.updated_at FROM %s AS t WHERE t.id = $2::uuid AND %s",
-                        plan->owner, plan->table, plan->change);
+    plan->get = s_text ("SELECT %s FROM %s AS t WHERE t.id = $2::uuid AND %s", plan->columns,
+                        plan->table, plan->see);
+    plan->own = s_text ("SELECT t.id, t.%s AS owner, t.updated_at FROM %s AS t "
+                        "WHERE t.id = $2::uuid AND %s", plan->owner, plan->table, plan->change);
 
     buf_t list = { 0 };
     plan_list_build (plan, &list, 0, -1, true, 0);
     plan->list = s_taken (&list);
 
     buf_t gone = { 0 };
-    buf_putf (&gone, "WITH w AS (DELETE FROM %s AS t WHERE t.id = $2::uuid AND %s "
-                     "AND ($3::timestamptz IS NULL OR t.updated_at = $3::timestamptz) RETURNING t.*) SELECT r.id, ",
+    buf_putf (&gone,
+              "WITH w AS (DELETE FROM %s AS t WHERE t.id = $2::uuid AND %s "
+              "AND ($3::timestamptz IS NULL OR t.updated_at = $3::timestamptz) RETURNING t.*) "
+              "SELECT r.id, ",
               plan->table, plan->change);
     s_events (&gone, plan, "deleted", "jsonb_build_object ('id', r.id)");
     buf_puts (&gone, " FROM w AS r");
     plan->delete = s_taken (&gone);
 
     buf_t snapshot = { 0 };
-    buf_putf (&snapshot, "SELECT %s, t.created_at::text AS _at FROM %s AS t CROSS JOIN LATERAL (SELECT t.*) AS r "
-                         "WHERE (t.%s = $1::uuid", plan->listed, plan->table, plan->owner);
+    buf_putf (&snapshot,
+              "SELECT %s, t.created_at::text AS _at FROM %s AS t "
+              "CROSS JOIN LATERAL (SELECT t.*) AS r WHERE (t.%s = $1::uuid",
+              plan->listed, plan->table, plan->owner);
     if (resource->also_channels)
         buf_putf (&snapshot, " OR $2::text = ANY (%s)", resource->also_channels);
     else
         buf_puts (&snapshot, " AND $2::text IS NOT NULL");
-    buf_puts (&snapshot, ") AND ($4::timestamptz IS NULL OR (t.created_at, t.id) < ($4::timestamptz, $5::uuid))");
+    buf_puts (&snapshot, ") AND ($4::timestamptz IS NULL "
+                         "OR (t.created_at, t.id) < ($4::timestamptz, $5::uuid))");
     s_order (&snapshot);
     buf_puts (&snapshot, " LIMIT $3::bigint");
     plan->snapshot = s_taken (&snapshot);
@@ -182,8 +198,8 @@ plan_new (const resource_t *resource)
     plan->channel = resource->channel ? resource->channel : resource->table;
     plan->owner = resource->owner ? resource->owner : "user_id";
     const char *owned = plan->owner, *see = resource->see, *change = resource->change;
-    plan->see = see ? s_text ("(t.%s = $1::uuid OR (%s))", owned, see) : s_text ("t.%s = $1::uuid", owned);
-    plan->change = change ? s_text ("(t.%s = $1::uuid OR (%s))", owned, change) : s_text ("t.%s = $1::uuid", owned);
+    plan->see = s_condition (owned, see);
+    plan->change = s_condition (owned, change);
     plan->columns = s_columns (resource, false);
     plan->listed = s_columns (resource, true);
     plan->get_name = s_text ("%s.get", plan->channel);
@@ -202,9 +218,10 @@ plan_destroy (plan_t **self_p)
     if (!plan)
         return;
     *self_p = NULL;
-    char *const texts [] = { plan->see, plan->change, plan->columns, plan->listed, plan->get_name, plan->list_name,
-                             plan->own_name, plan->delete_name, plan->snapshot_name, plan->get, plan->list, plan->own,
-                             plan->delete, plan->snapshot };
+    char *const texts [] = {
+        plan->see, plan->change, plan->columns, plan->listed, plan->get_name, plan->list_name,
+        plan->own_name, plan->delete_name, plan->snapshot_name, plan->get, plan->list, plan->own,
+        plan->delete, plan->snapshot };
     for (size_t n = 0; n < COUNT (texts); n++)
         free (texts [n]);
     written_t *lists [] = { plan->created, plan->updated };
@@ -258,15 +275,18 @@ s_update (const plan_t *plan, uint64_t mask)
         if (mask >> n & 1)
             buf_putf (&out, "%s = $%u, ", plan->resource->fields [n].name, number++);
     //  The version grows with every change, also with several in one transaction.
-    buf_putf (&out, "updated_at = greatest (clock_timestamp (), t.updated_at + interval '1 microsecond') "
-                    "WHERE t.id = $2::uuid AND %s AND ($3::timestamptz IS NULL OR t.updated_at = $3::timestamptz) "
-                    "RETURNING t.*)", plan->change);
+    buf_putf (&out,
+              "updated_at = greatest (clock_timestamp (), t.updated_at + interval '1 microsecond') "
+              "WHERE t.id = $2::uuid AND %s "
+              "AND ($3::timestamptz IS NULL OR t.updated_at = $3::timestamptz) RETURNING t.*)",
+              plan->change);
     s_answer (&out, plan, "updated");
     return s_taken (&out);
 }
 
 static const char *
-s_written (written_t **list, const plan_t *plan, uint64_t mask, char *(*write) (const plan_t *plan, uint64_t mask))
+s_written (written_t **list, const plan_t *plan, uint64_t mask,
+           char *(*write) (const plan_t *plan, uint64_t mask))
 {
     for (written_t *at = *list; at; at = at->next)
         if (at->mask == mask)
@@ -301,7 +321,8 @@ s_sorted_by (buf_t *out, const plan_t *plan, int sort)
 }
 
 void
-plan_list_build (const plan_t *plan, buf_t *out, uint64_t filters, int sort, bool descending, int cursor)
+plan_list_build (const plan_t *plan, buf_t *out, uint64_t filters, int sort, bool descending,
+                 int cursor)
 {
     const field_t *fields = plan->resource->fields;
     unsigned number = 3;
@@ -310,7 +331,8 @@ plan_list_build (const plan_t *plan, buf_t *out, uint64_t filters, int sort, boo
     buf_putc (&by, 0);
     const char *key = (const char *) by.data, *order = descending ? "DESC" : "ASC";
 
-    buf_putf (out, "SELECT %s, %s::text AS _at FROM %s AS t WHERE %s", plan->listed, key, plan->table, plan->see);
+    buf_putf (out, "SELECT %s, %s::text AS _at FROM %s AS t WHERE %s", plan->listed, key,
+              plan->table, plan->see);
     for (size_t n = 0; fields [n].name; n++)
         if (filters >> n & 1) {
             buf_puts (out, " AND ");
@@ -320,14 +342,17 @@ plan_list_build (const plan_t *plan, buf_t *out, uint64_t filters, int sort, boo
     //  Rows without a value come last, whichever way it goes.
     bool nulls = sort >= 0;
     if (cursor == 1) {
-        buf_putf (out, " AND ((%s, t.id) %c ($%u, $%u::uuid)", key, descending ? '<' : '>', number, number + 1);
+        buf_putf (out, " AND ((%s, t.id) %c ($%u, $%u::uuid)", key, descending ? '<' : '>', number,
+                  number + 1);
         buf_puts (out, nulls ? "" : ")");
         if (nulls)
             buf_putf (out, " OR %s IS NULL)", key);
     }
     else if (cursor == 2)
-        buf_putf (out, " AND %s IS NULL AND t.id %c $%u::uuid", key, descending ? '<' : '>', number);
-    buf_putf (out, " ORDER BY %s %s%s, t.id %s LIMIT $2::bigint", key, order, nulls ? " NULLS LAST" : "", order);
+        buf_putf (out, " AND %s IS NULL AND t.id %c $%u::uuid", key, descending ? '<' : '>',
+                  number);
+    buf_putf (out, " ORDER BY %s %s%s, t.id %s LIMIT $2::bigint", key, order,
+              nulls ? " NULLS LAST" : "", order);
     buf_free (&by);
 }
 

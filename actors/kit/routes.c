@@ -44,7 +44,8 @@ static void
 s_path_params (endpoint_t *endpoint, const char *path)
 {
     size_t count = 0;
-    for (const char *at = path; at && (at = strchr (at, '/')) && count + 1 < COUNT (endpoint->in_path);)
+    for (const char *at = path;
+         at && (at = strchr (at, '/')) && count + 1 < COUNT (endpoint->in_path);)
         if (*++at == ':' || *at == '*') {
             at++;
             endpoint->in_path [count++] = kit_text ("%.*s", (int) strcspn (at, "/"), at);
@@ -113,7 +114,8 @@ s_declared (kit_t *kit, const route_t *route)
     endpoint->keyed = route->serial == BY_ID;
     endpoint->run = route->action ? route->action : report_run;
     if (!route->action && !sql_text (kit->sql, route->statement)) {
-        log_error ("report has no such statement", "method", route->spec.method, "statement", route->statement);
+        log_error ("report has no such statement", "method", route->spec.method, "statement",
+                   route->statement);
         abort ();
     }
     routes_finish (kit, endpoint);
@@ -140,7 +142,9 @@ routes_build (kit_t *kit)
     actor_t *actor = kit->actor;
     size_t count = s_end (actor->routes), room = 8, plans = 0;
     for (size_t n = 0; n < count; n++)
-        room += s_is_resource (&actor->routes [n]) ? resource_endpoint_count (actor->routes [n].resource) : 1;
+        room += s_is_resource (&actor->routes [n])
+                    ? resource_endpoint_count (actor->routes [n].resource)
+                    : 1;
     for (const dependant_t *at = actor->dependants; at && at->parent; at++)
         room++;
     kit->endpoints = xcalloc (room, sizeof *kit->endpoints);

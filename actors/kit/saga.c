@@ -1,5 +1,5 @@
-//  saga.c -- a parent goes only after everybody who announced dependants has let go: schedules stop, events are sent, memory
-//  agrees. The foreign key only guarantees that nobody was forgotten.
+//  saga.c -- a parent goes only after everybody who announced dependants has let go: schedules
+//  stop, events are sent, memory agrees. The foreign key only guarantees that nobody was forgotten.
 
 #include <stdlib.h>
 
@@ -46,8 +46,8 @@ saga_delete_of (req_t *req, const char *parent, const char *id, const char *owne
     mp_pair_str (params, "user", owner);
     for (name_t *name = s_others (req, parent); name; name = name->next) {
         const char *key = owner ? req_print (req, "user:%s", owner) : NULL;
-        bus_reply_t reply = req_call (req, name->method, mp_buf (params), mp_none,
-                                      &(req_call_t) { .key = key, .idempotent = true, .operator = true });
+        const req_call_t how = { .key = key, .idempotent = true, .operator = true };
+        bus_reply_t reply = req_call (req, name->method, mp_buf (params), mp_none, &how);
         if (reply.status >= 400)
             fail_reply (req, &reply);
     }
@@ -77,8 +77,9 @@ saga_endpoints (kit_t *kit)
 {
     static const field_t in [] = { { "id", T_UUID, REQUIRED }, { "user", T_UUID }, { 0 } };
     for (const dependant_t *at = kit->actor->dependants; at && at->parent; at++) {
-        endpoint_t *endpoint = routes_own (kit, kit_text ("on_delete.%s", at->parent), s_let_go,
-                                           kit_text ("Let go of everything under a %s that is deleted", at->parent));
+        endpoint_t *endpoint =
+            routes_own (kit, kit_text ("on_delete.%s", at->parent), s_let_go,
+                        kit_text ("Let go of everything under a %s that is deleted", at->parent));
         endpoint->spec.in = endpoint->in = in;
         endpoint->spec.key = "user";
         endpoint->dependant = at;

@@ -1,4 +1,5 @@
-//  secret.c -- secrets at rest: AES-256-GCM, the key's version and what the secret is for bound into the seal.
+//  secret.c -- secrets at rest: AES-256-GCM, the key's version and what the secret is for bound
+//  into the seal.
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -71,9 +72,11 @@ s_bind (EVP_CIPHER_CTX *cipher, int version, const char *context, bool seal)
     text_t parts [] = { text_of (head), text_of (context) };
     for (size_t n = 0; n < COUNT (parts); n++)
         if (seal)
-            EVP_EncryptUpdate (cipher, NULL, &size, (const uint8_t *) parts [n].data, (int) parts [n].size);
+            EVP_EncryptUpdate (cipher, NULL, &size, (const uint8_t *) parts [n].data,
+                               (int) parts [n].size);
         else
-            EVP_DecryptUpdate (cipher, NULL, &size, (const uint8_t *) parts [n].data, (int) parts [n].size);
+            EVP_DecryptUpdate (cipher, NULL, &size, (const uint8_t *) parts [n].data,
+                               (int) parts [n].size);
 }
 
 static EVP_CIPHER_CTX *
@@ -102,7 +105,8 @@ secret_seal (struct actor *actor, text_t plain, const char *context, buf_t *out)
     if (EVP_EncryptInit_ex (cipher, EVP_aes_256_gcm (), NULL, key, to) != 1)
         abort ();
     s_bind (cipher, version, context, true);
-    EVP_EncryptUpdate (cipher, to + NONCE_SIZE, &size, (const uint8_t *) plain.data, (int) plain.size);
+    EVP_EncryptUpdate (cipher, to + NONCE_SIZE, &size, (const uint8_t *) plain.data,
+                       (int) plain.size);
     EVP_EncryptFinal_ex (cipher, to + NONCE_SIZE + size, &size);
     EVP_CIPHER_CTX_ctrl (cipher, EVP_CTRL_GCM_GET_TAG, TAG_SIZE, to + NONCE_SIZE + plain.size);
     EVP_CIPHER_CTX_free (cipher);
@@ -131,7 +135,9 @@ secret_open (struct actor *actor, text_t sealed, const char *context, buf_t *out
     bool good = EVP_DecryptInit_ex (cipher, EVP_aes_256_gcm (), NULL, key, box.data) == 1;
     s_bind (cipher, version, context, false);
     good = good && EVP_DecryptUpdate (cipher, to, &size, box.data + NONCE_SIZE, (int) plain) == 1
-           && EVP_CIPHER_CTX_ctrl (cipher, EVP_CTRL_GCM_SET_TAG, TAG_SIZE, box.data + NONCE_SIZE + plain) == 1
+           && EVP_CIPHER_CTX_ctrl (cipher, EVP_CTRL_GCM_SET_TAG, TAG_SIZE,
+                                   box.data + NONCE_SIZE + plain)
+                  == 1
            && EVP_DecryptFinal_ex (cipher, to + plain, &size) == 1;
     EVP_CIPHER_CTX_free (cipher);
     OPENSSL_cleanse (key, sizeof key);

@@ -7,8 +7,9 @@
 
 struct actor;
 
-//  Seal `plain` for `context` ("user/table/row/column": bound as additional data). Text form "v1.<key version>.<base64url>".
-//  Uses the newest key of --secrets-fd (secret_key_<n>, 32 bytes in base64).
+//  Seal `plain` for `context` ("user/table/row/column": bound as additional data). Text form
+//  "v1.<key version>.<base64url>". Uses the newest key of --secrets-fd (secret_key_<n>, 32 bytes in
+//  base64).
 void secret_seal (struct actor *actor, text_t plain, const char *context, buf_t *out);
 //  False: forged, truncated, other context, or key unknown.
 bool secret_open (struct actor *actor, text_t sealed, const char *context, buf_t *out);

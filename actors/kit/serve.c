@@ -1,4 +1,5 @@
-//  serve.c -- from CALL to answer: existence, authorisation, owner, input; then the handler in its coroutine.
+//  serve.c -- from CALL to answer: existence, authorisation, owner, input; then the handler in its
+//  coroutine.
 
 #include <stdlib.h>
 #include <time.h>
@@ -13,7 +14,7 @@ s_now_us (void)
     return (int64_t) now.tv_sec * 1000000 + now.tv_nsec / 1000;
 }
 
-//  ---------------------------------------------------------------- calls in service, by peer and id
+//  ---------------------------------------------------------------- calls in service
 
 static req_t **
 s_bucket (kit_t *kit, bus_peer_t *peer, uint64_t id)
@@ -66,7 +67,11 @@ static bool
 s_role_listed (const char *roles, const char *role)
 {
     //  `user` is another name of `client`.
-    const char *other = strcmp (role, "user") == 0 ? "client" : strcmp (role, "client") == 0 ? "user" : role;
+    const char *other = role;
+    if (strcmp (role, "user") == 0)
+        other = "client";
+    else if (strcmp (role, "client") == 0)
+        other = "user";
     for (const char *at = roles; at;) {
         const char *bar = strchr (at, '|');
         text_t word = { at, bar ? (size_t) (bar - at) : strlen (at) };
@@ -101,7 +106,7 @@ s_authorise (const req_t *req, const route_spec_t *spec)
     return spec->roles && !super && !s_role_listed (spec->roles, req->role) ? E_FORBIDDEN : E_NONE;
 }
 
-//  ---------------------------------------------------------------- a call for another instance's audience
+//  ---------------------------------------------------------------- calls for another instance
 
 typedef struct {
     actor_t *actor;
@@ -117,8 +122,9 @@ s_relayed (void *arg, const bus_reply_t *reply)
     free (relay);
 }
 
-//  Writes of an audience belong to one instance. A call that reached another (the directory had just changed) goes on to the
-//  owner, once; two that both think they own it are kept apart by the primary key of the log.
+//  Writes of an audience belong to one instance. A call that reached another (the directory had
+//  just changed) goes on to the owner, once; two that both think they own it are kept apart by the
+//  primary key of the log.
 static bool
 s_relay (req_t *req, const wire_call_t *call)
 {
@@ -258,7 +264,9 @@ s_request (actor_t *actor, endpoint_t *endpoint, bus_peer_t *peer, const wire_ca
     req->peer = peer;
     req->id = call->id;
     req->started = s_now_us ();
-    req->deadline = call->ttl < (uint64_t) INT64_MAX / 2 ? loop_now (actor->loop) + (int64_t) call->ttl : INT64_MAX;
+    req->deadline = call->ttl < (uint64_t) INT64_MAX / 2
+                        ? loop_now (actor->loop) + (int64_t) call->ttl
+                        : INT64_MAX;
     req->trace = (text_t) { req_copy (req, call->trace), call->trace.size };
     req->identity = req_keep_mp (req, call->identity);
     req->params = req_keep_mp (req, call->params);

@@ -1,4 +1,5 @@
-//  spawn.c -- contexts of the actor's own: load, ticks, work that outlives a request. The same req_t, without caller.
+//  spawn.c -- contexts of the actor's own: load, ticks, work that outlives a request. The same
+//  req_t, without caller.
 
 #include <stdlib.h>
 

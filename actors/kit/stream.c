@@ -150,7 +150,8 @@ stream_end (req_t *req)
     stream_finish (req, E_NONE);
 }
 
-//  The last chunk, good or broken. It needs credit like any other, and nobody waits for it when the time is over.
+//  The last chunk, good or broken. It needs credit like any other, and nobody waits for it when the
+//  time is over.
 CO void
 stream_finish (req_t *req, error_code_t code)
 {

@@ -1,4 +1,5 @@
-//  unit.c -- write units: everything a request changes with its events, one commit; published after it, never before.
+//  unit.c -- write units: everything a request changes with its events, one commit; published after
+//  it, never before.
 
 #include <assert.h>
 #include <stdlib.h>
@@ -9,7 +10,7 @@ struct unit {
     req_t *req;
     db_unit_t *inner;
     size_t count;
-    size_t last;                     //  position of the last statement of unit_add; the answer comes from there
+    size_t last;  //  position of the last statement of unit_add; the answer comes from there
     void (*build) (req_t *req, row_t last, buf_t *body);
     pause_t pause;
     db_result_t *results;
@@ -57,7 +58,8 @@ const char *
 channel_full (req_t *req, const char *channel)
 {
     size_t audience = strcspn (channel, "/");
-    bool full = channel [audience] && (memchr (channel, ':', audience) || strncmp (channel, "sys/", 4) == 0);
+    bool full = channel [audience]
+                && (memchr (channel, ':', audience) || strncmp (channel, "sys/", 4) == 0);
     return full || !req->user ? channel : req_print (req, "user:%s/%s", req->user, channel);
 }
 
@@ -90,7 +92,8 @@ s_each_event (kit_t *kit, req_t *req, const PGresult *result, event_fn *fn)
         for (int row = 0; row < PQntuples (result); row++) {
             if (PQgetisnull (result, row, column))
                 continue;
-            text_t json = { PQgetvalue (result, row, column), (size_t) PQgetlength (result, row, column) };
+            text_t json = { PQgetvalue (result, row, column),
+                            (size_t) PQgetlength (result, row, column) };
             buf_clear (&parsed);
             if (!json_read (json, &parsed, why, sizeof why)) {
                 //  Who watches sees the hole and asks for what the log holds.
@@ -162,10 +165,12 @@ s_row (const db_result_t *result)
     return (row_t) { result->result, result->result && PQntuples (result->result) > 0 ? 0 : -1 };
 }
 
-//  The answer that a repeated request will get, in the same commit. Nothing is stored for a row that is not there or that a
-//  guarded transition refused (null id): that request may be made again.
+//  The answer that a repeated request will get, in the same commit. Nothing is stored for a row
+//  that is not there or that a guarded transition refused (null id): that request may be made
+//  again.
 static bool
-s_before (void *arg, db_unit_t *inner, db_result_t *results, size_t count, error_code_t *code, const char **text)
+s_before (void *arg, db_unit_t *inner, db_result_t *results, size_t count, error_code_t *code,
+          const char **text)
 {
     unit_t *unit = arg;
     req_t *req = unit->req;

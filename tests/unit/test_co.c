@@ -125,7 +125,8 @@ s_sleeping (void *arg)
     s_order [s_steps++] = *(int *) arg + 10;
 }
 
-//  Wakes another from inside, and starts one: the woken one waits for the loop's stack, the started one runs at once.
+//  Wakes another from inside, and starts one: the woken one waits for the loop's stack, the started
+//  one runs at once.
 static void
 s_waking (void *arg)
 {

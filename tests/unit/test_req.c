@@ -24,12 +24,14 @@ s_request (const field_t *fields, const char *params, const char *body)
     req_t *req = req_new (&s_actor);
     buf_t *bytes [2] = { req_buf (req), req_buf (req) };
     char why [128];
-    if (!json_read (text_of (params), bytes [0], why, sizeof why) || !json_read (text_of (body), bytes [1], why, sizeof why))
+    if (!json_read (text_of (params), bytes [0], why, sizeof why)
+        || !json_read (text_of (body), bytes [1], why, sizeof why))
         fail_msg ("%s", why);
     s_endpoint = (endpoint_t) { .in = fields, .take = s_take };
     for (; fields [s_endpoint.in_count].name; s_endpoint.in_count++) {
         unsigned flags = fields [s_endpoint.in_count].flags;
-        s_take [s_endpoint.in_count] = (uint8_t) ((flags & READONLY ? 0 : TAKE) | (flags & REQUIRED ? NEED : 0) | DEFAULT);
+        s_take [s_endpoint.in_count] =
+            (uint8_t) ((flags & READONLY ? 0 : TAKE) | (flags & REQUIRED ? NEED : 0) | DEFAULT);
     }
     req->endpoint = &s_endpoint;
     req->params = mp_buf (bytes [0]);
@@ -87,7 +89,10 @@ static const row_t_ s_rows [] = {
     { { "f", T_BOOL }, "true", "true", NULL },
     { { "f", T_BOOL }, "0", NULL, "must be true or false" },
     { { "f", T_BOOL }, "\"true\"", NULL, "must be true or false" },
-    { { "f", T_UUID }, "\"7f3b8a52-0c1d-4e5f-8a9b-0c1d2e3f4a5b\"", "7f3b8a52-0c1d-4e5f-8a9b-0c1d2e3f4a5b", NULL },
+    { { "f", T_UUID },
+      "\"7f3b8a52-0c1d-4e5f-8a9b-0c1d2e3f4a5b\"",
+      "7f3b8a52-0c1d-4e5f-8a9b-0c1d2e3f4a5b",
+      NULL },
     { { "f", T_UUID }, "\"7f3b8a520c1d4e5f8a9b0c1d2e3f4a5b\"", NULL, "must be a UUID" },
     { { "f", T_ENUM, .values = "a|bc" }, "\"bc\"", "bc", NULL },
     { { "f", T_ENUM, .values = "a|bc" }, "\"b\"", NULL, "must be one of a, bc" },
@@ -99,7 +104,10 @@ static const row_t_ s_rows [] = {
     { { "f", T_ARRAY, .max = 1 }, "[1]", "[1]", NULL },
     { { "f", T_ARRAY, .max = 1 }, "[1,2]", NULL, "must have at most 1 entries" },
     { { "f", T_TIME }, "\"2026-01-31T12:00:00Z\"", "2026-01-31T12:00:00Z", NULL },
-    { { "f", T_TIME }, "\"2026-01-31T12:00:00.123456+02:00\"", "2026-01-31T12:00:00.123456+02:00", NULL },
+    { { "f", T_TIME },
+      "\"2026-01-31T12:00:00.123456+02:00\"",
+      "2026-01-31T12:00:00.123456+02:00",
+      NULL },
     { { "f", T_TIME }, "\"2026-01-31\"", "2026-01-31", NULL },
     { { "f", T_TIME }, "\"2026-01-31T25:00:00Z\"", NULL, "must be a time" },
     { { "f", T_TIME }, "\"2026-01-31T12:00:00+99:00\"", NULL, "must be a time" },
@@ -113,7 +121,8 @@ static const row_t_ s_rows [] = {
     { { "f", T_EMAIL }, "\"a b@c.de\"", NULL, "must be an e-mail" },
     { { "f", T_NAMES }, "[\"a\",\"b\\\"c\"]", "[\"a\",\"b\\\"c\"]", NULL },
     { { "f", T_NAMES }, "[\"a\",1]", NULL, "must be an array of texts" },
-    { { "f", T_NAMES }, "\"a\"", NULL, "must be an array of texts" } };
+    { { "f", T_NAMES }, "\"a\"", NULL, "must be an array of texts" }
+};
 
 static void
 test_values_are_checked_by_type (void **state)
@@ -148,9 +157,17 @@ static void
 test_addresses_are_read_leniently (void **state)
 {
     (void) state;
-    static const field_t fields [] = {
-        { "i", T_INT }, { "b", T_BOOL }, { "r", T_REAL }, { "o", T_OBJECT }, { "n", T_NAMES }, { "j", T_JSON }, { 0 } };
-    req_t *req = s_request (fields, "{\"i\":\"-7\",\"b\":\"1\",\"r\":\"2.5\",\"o\":\"{\\\"a\\\":1}\",\"n\":\"x,y\",\"j\":\"plain\"}", "null");
+    static const field_t fields [] = { { "i", T_INT },
+                                      { "b", T_BOOL },
+                                      { "r", T_REAL },
+                                      { "o", T_OBJECT },
+                                      { "n", T_NAMES },
+                                      { "j", T_JSON },
+                                      { 0 } };
+    req_t *req = s_request (fields,
+                            "{\"i\":\"-7\",\"b\":\"1\",\"r\":\"2.5\",\"o\":\"{\\\"a\\\":1}\",\"n\":"
+                            "\"x,y\",\"j\":\"plain\"}",
+                            "null");
     assert_true (input_decode (req));
     assert_int_equal (req_int (req, "i"), -7);
     assert_true (req_bool (req, "b"));
@@ -173,11 +190,16 @@ static void
 test_the_address_wins_and_spellings_are_one (void **state)
 {
     (void) state;
-    static const field_t fields [] = {
-        { "parent_id", T_TEXT }, { "created", T_TEXT, .json = "createdAt" }, { "kind", T_TEXT, .also = "type" },
-        { "state", T_TEXT, READONLY }, { "size", T_INT, .def = "3" }, { "must", T_TEXT, REQUIRED }, { 0 } };
+    static const field_t fields [] = { { "parent_id", T_TEXT },
+                                      { "created", T_TEXT, .json = "createdAt" },
+                                      { "kind", T_TEXT, .also = "type" },
+                                      { "state", T_TEXT, READONLY },
+                                      { "size", T_INT, .def = "3" },
+                                      { "must", T_TEXT, REQUIRED },
+                                      { 0 } };
     req_t *req = s_request (fields, "{\"parent_id\":\"path\"}",
-                            "{\"parent_id\":\"body\",\"createdAt\":\"c\",\"type\":\"k\",\"state\":\"s\",\"odd\":1,\"must\":null}");
+                            "{\"parent_id\":\"body\",\"createdAt\":\"c\",\"type\":\"k\",\"state\":"
+                            "\"s\",\"odd\":1,\"must\":null}");
     assert_false (input_decode (req));
     assert_string_equal (req->text, "must is required");
     assert_string_equal (req_str (req, "parent_id"), "path");
@@ -254,9 +276,13 @@ static void
 test_constraints_name_their_field (void **state)
 {
     (void) state;
-    static const field_t fields [] = {
-        { "name", T_TEXT }, { "workspace_id", T_UUID }, { "id", T_UUID }, { "email", T_EMAIL, .json = "eMail" }, { 0 } };
-    assert_string_equal (constraint_field (fields, "notebooks_workspace_id_user_id_fkey"), "workspace_id");
+    static const field_t fields [] = { { "name", T_TEXT },
+                                      { "workspace_id", T_UUID },
+                                      { "id", T_UUID },
+                                      { "email", T_EMAIL, .json = "eMail" },
+                                      { 0 } };
+    assert_string_equal (constraint_field (fields, "notebooks_workspace_id_user_id_fkey"),
+                         "workspace_id");
     assert_string_equal (constraint_field (fields, "users_email_key"), "eMail");
     assert_string_equal (constraint_field (fields, "shelves_user_id_name_key"), "name");
     assert_null (constraint_field (fields, "shelves_pkey"));

@@ -13,17 +13,22 @@
 #include <cmocka.h>
 
 static const resource_t s_cluster = {
-    .name = "cluster", .path = "/clusters", .table = "clusters", .ops = CRUD,
-    .fields = (const field_t []) {
-        { "name", T_TEXT, REQUIRED | FILTER | SORT },
-        { "node_count", T_INT, SORT, .json = "nodeCount" },
-        { "provider", T_TEXT, FILTER, .also = "cloud_provider" },
-        { "config", T_JSON, LISTED_NOT },
-        { "token", T_TEXT, SECRET },
-        { "trail", T_TEXT, HIDDEN },
-        { "busy", T_BOOL, READONLY, .sql = "EXISTS (SELECT 1 FROM runs WHERE runs.cluster_id = t.id)" },
-        { "ended_at", T_TIME, NULLABLE },
-        { 0 } } };
+    .name = "cluster",
+    .path = "/clusters",
+    .table = "clusters",
+    .ops = CRUD,
+    .fields =
+        (const field_t []) { { "name", T_TEXT, REQUIRED | FILTER | SORT },
+                           { "node_count", T_INT, SORT, .json = "nodeCount" },
+                           { "provider", T_TEXT, FILTER, .also = "cloud_provider" },
+                           { "config", T_JSON, LISTED_NOT },
+                           { "token", T_TEXT, SECRET },
+                           { "trail", T_TEXT, HIDDEN },
+                           { "busy", T_BOOL, READONLY,
+                             .sql = "EXISTS (SELECT 1 FROM runs WHERE runs.cluster_id = t.id)" },
+                           { "ended_at", T_TIME, NULLABLE },
+                           { 0 } }
+};
 
 static bool
 s_has (const char *text, const char *part)
@@ -39,14 +44,18 @@ test_reading_names_what_the_outside_sees (void **state)
 {
     (void) state;
     plan_t *plan = plan_new (&s_cluster);
-    assert_string_equal (
-        plan_get_text (plan),
-        "SELECT t.id, t.user_id, t.name AS \"name\", t.node_count AS \"nodeCount\", t.provider AS \"provider\", "
-        "t.provider AS \"cloud_provider\", t.config AS \"config\", "
-        "(EXISTS (SELECT 1 FROM runs WHERE runs.cluster_id = t.id)) AS \"busy\", t.ended_at AS \"ended_at\", "
-        "t.created_at, t.updated_at FROM clusters AS t WHERE t.id = $2::uuid AND t.user_id = $1::uuid");
+    assert_string_equal (plan_get_text (plan),
+                         "SELECT t.id, t.user_id, t.name AS \"name\", t.node_count AS "
+                         "\"nodeCount\", t.provider AS \"provider\", "
+                         "t.provider AS \"cloud_provider\", t.config AS \"config\", "
+                         "(EXISTS (SELECT 1 FROM runs WHERE runs.cluster_id = t.id)) AS \"busy\", "
+                         "t.ended_at AS \"ended_at\", "
+                         "t.created_at, t.updated_at FROM clusters AS t WHERE t.id = $2::uuid AND "
+                         "t.user_id = $1::uuid");
     assert_null (strstr (plan_list_text (plan), "config"));
-    assert_true (s_has (plan_list_text (plan), "WHERE t.user_id = $1::uuid ORDER BY t.created_at DESC, t.id DESC LIMIT $2"));
+    assert_true (
+        s_has (plan_list_text (plan),
+               "WHERE t.user_id = $1::uuid ORDER BY t.created_at DESC, t.id DESC LIMIT $2"));
     plan_destroy (&plan);
     assert_null (plan);
 }
@@ -57,8 +66,12 @@ test_writing_takes_the_columns_that_are_given (void **state)
     (void) state;
     plan_t *plan = plan_new (&s_cluster);
     const char *create = plan_create_text (plan, 1 | 4);
-    assert_true (s_has (create, "INSERT INTO clusters AS t (user_id, name, provider) VALUES ($1, $2, $3) RETURNING t.*"));
-    assert_true (s_has (create, "base.live_add ('user:' || r.user_id || '/clusters', r.id::text, 'cluster.created', "));
+    assert_true (s_has (
+        create,
+        "INSERT INTO clusters AS t (user_id, name, provider) VALUES ($1, $2, $3) RETURNING t.*"));
+    assert_true (s_has (
+        create,
+        "base.live_add ('user:' || r.user_id || '/clusters', r.id::text, 'cluster.created', "));
     assert_true (s_has (create, "'ended_at', base.utc (t.ended_at)"));
     assert_null (strstr (create, "t.token"));
     assert_ptr_equal (plan_create_text (plan, 1 | 4), create);
@@ -85,11 +98,14 @@ test_lists_filter_sort_and_go_on (void **state)
     buf_clear (&text);
     plan_list_build (plan, &text, 0, 1, true, 2);
     buf_putc (&text, 0);
-    assert_true (s_has ((char *) text.data, "AND t.node_count IS NULL AND t.id < $3::uuid ORDER BY"));
+    assert_true (
+        s_has ((char *) text.data, "AND t.node_count IS NULL AND t.id < $3::uuid ORDER BY"));
     buf_clear (&text);
     plan_list_build (plan, &text, 0, -2, true, 1);
     buf_putc (&text, 0);
-    assert_true (s_has ((char *) text.data, "AND ((t.updated_at, t.id) < ($3, $4::uuid)) ORDER BY t.updated_at DESC, t.id DESC"));
+    assert_true (s_has (
+        (char *) text.data,
+        "AND ((t.updated_at, t.id) < ($3, $4::uuid)) ORDER BY t.updated_at DESC, t.id DESC"));
     buf_free (&text);
     plan_destroy (&plan);
 }
@@ -106,9 +122,12 @@ test_conditions_widen_the_owners_right (void **state)
     plan_t *plan = plan_new (&shared);
     assert_true (s_has (plan_get_text (plan), "(t.user_id = $1::uuid OR (is_member (t.id, $1)))"));
     assert_true (s_has (plan_own_text (plan), "(t.user_id = $1::uuid OR (is_editor (t.id, $1)))"));
-    assert_true (s_has (plan_delete_text (plan), "(t.user_id = $1::uuid OR (is_editor (t.id, $1)))"));
-    assert_true (s_has (plan_delete_text (plan), "FROM unnest (ARRAY ['project:' || r.name]) AS c"));
-    assert_true (s_has (plan_snapshot_text (plan), "(t.user_id = $1::uuid OR $2::text = ANY (ARRAY ['project:' || r.name]))"));
+    assert_true (
+        s_has (plan_delete_text (plan), "(t.user_id = $1::uuid OR (is_editor (t.id, $1)))"));
+    assert_true (
+        s_has (plan_delete_text (plan), "FROM unnest (ARRAY ['project:' || r.name]) AS c"));
+    assert_true (s_has (plan_snapshot_text (plan),
+                        "(t.user_id = $1::uuid OR $2::text = ANY (ARRAY ['project:' || r.name]))"));
     assert_string_equal (plan_get (plan), "fleet.get");
     plan_destroy (&plan);
 }

@@ -74,7 +74,8 @@ test_any_changed_or_missing_character_is_noticed (void **state)
     for (size_t n = 0; n < sealed.size; n++) {
         uint8_t was = sealed.data [n];
         sealed.data [n] = was == 'A' ? 'B' : 'A';
-        //  The last character holds bits that belong to no byte: a reader may refuse or ignore them.
+        //  The last character holds bits that belong to no byte: a reader may refuse or ignore
+        //  them.
         if (n + 1 < sealed.size)
             assert_false (s_opens (buf_text (&sealed), "c", NULL));
         sealed.data [n] = was;

@@ -9,24 +9,28 @@
 
 static const char kit_sql [] =
     "-- :name book_lend\n"
-    "WITH t AS (SELECT id, status FROM books WHERE user_id = $1::uuid AND id = $2::uuid FOR UPDATE),\n"
+    "WITH t AS (SELECT id, status FROM books\n"
+    "            WHERE user_id = $1::uuid AND id = $2::uuid FOR UPDATE),\n"
     "     u AS (UPDATE books b SET status = 'lent', updated_at = clock_timestamp () FROM t\n"
     "            WHERE b.id = t.id AND t.status = 'in' RETURNING b.*)\n"
     "SELECT t.status AS was, u.* FROM t LEFT JOIN u USING (id)\n"
     "-- :name book_count\n"
-    "SELECT jsonb_build_object ('count', count (*), 'about', $2::text) AS body FROM books WHERE user_id = $1::uuid\n"
+    "SELECT jsonb_build_object ('count', count (*), 'about', $2::text) AS body\n"
+    "  FROM books WHERE user_id = $1::uuid\n"
     "-- :name book_slow\n"
     "SELECT $1::text AS who, pg_sleep ($2::float8)::text AS slept\n"
     "-- :name books_of_shelf\n"
     "SELECT id FROM books WHERE shelf_id = $1::uuid\n"
     "-- :name book_drop\n"
     "WITH w AS (DELETE FROM books WHERE id = $1::uuid RETURNING id, user_id)\n"
-    "SELECT id, base.live_add ('user:' || user_id || '/books', id::text, 'book.deleted', NULL) AS live FROM w\n"
+    "SELECT id, base.live_add ('user:' || user_id || '/books', id::text, 'book.deleted', NULL)\n"
+    "           AS live FROM w\n"
     "-- :name book_refuse\n"
     "SELECT base.api_fail ('U0409', 'book is on fire')\n";
 
 static const resource_t shelf = {
-    .name = "shelf", .path = "/shelves", .table = "shelves", .ops = CRUD, .owner = "user_id", .parent_of = "shelf",
+    .name = "shelf", .path = "/shelves", .table = "shelves", .ops = CRUD,
+    .owner = "user_id", .parent_of = "shelf",
     .fields = (const field_t []) { { "name", T_TEXT, REQUIRED, .max = 40 }, { 0 } } };
 
 static void
@@ -39,7 +43,8 @@ book_check (req_t *req)
 }
 
 static const resource_t book = {
-    .name = "book", .path = "/books", .alias = { "/tomes" }, .table = "books", .ops = CRUD, .owner = "user_id",
+    .name = "book", .path = "/books", .alias = { "/tomes" }, .table = "books",
+    .ops = CRUD, .owner = "user_id",
     .before_create = book_check, .before_update = book_check,
     .see = "t.shared", .also_channels = "CASE WHEN r.shared THEN ARRAY ['org:all/books'] END",
     .fields = (const field_t []) {
@@ -144,7 +149,8 @@ upload (req_t *req)
 static void
 pass (req_t *req)
 {
-    bus_reply_t reply = req_call (req, req_str (req, "method"), req_any (req, "params"), req_any (req, "body"), NULL);
+    bus_reply_t reply = req_call (req, req_str (req, "method"), req_any (req, "params"),
+                                  req_any (req, "body"), NULL);
     if (reply.status >= 400)
         fail_reply (req, &reply);
     reply_mp (req, (unsigned) reply.status, reply.body);
@@ -155,7 +161,8 @@ append (req_t *req)
 {
     const char *channel = req_str (req, "ch");
     for (int64_t n = 0; n < req_int (req, "count"); n++)
-        live_append (req_actor (req), channel, NULL, "log.line", text_of (req_print (req, "{\"n\": %d}", (int) n)), NULL, NULL);
+        live_append (req_actor (req), channel, NULL, "log.line",
+                     text_of (req_print (req, "{\"n\": %d}", (int) n)), NULL, NULL);
     if (req_bool (req, "bad"))
         live_append (req_actor (req), channel, NULL, "log.bad", TEXT ("{not json"), NULL, NULL);
     reply_empty (req);
@@ -164,7 +171,9 @@ append (req_t *req)
 static void
 get_url (req_t *req)
 {
-    fetched_t got = fetch (req, &(fetch_t) { .url = req_str (req, "url"), .allow = req_str (req, "allow"), .timeout = 2000 });
+    fetched_t got = fetch (req, &(fetch_t) { .url = req_str (req, "url"),
+                                            .allow = req_str (req, "allow"),
+                                            .timeout = 2000 });
     buf_t *body = req_buf (req);
     mp_put_map (body, 3);
     mp_pair_int (body, "status", got.status);
@@ -213,16 +222,20 @@ shelf_gone (req_t *req, const char *id)
 static const field_t ms [] = { { "ms", T_INT, REQUIRED, .min = 0, .max = 60000 }, { 0 } };
 static const field_t size [] = { { "size", T_INT, REQUIRED }, { "broken", T_BOOL }, { 0 } };
 static const field_t about [] = { { "about", T_TEXT, .def = "all" }, { 0 } };
-static const field_t book_out [] = { { "id", T_UUID }, { "title", T_TEXT, .also = "name" }, { "status", T_TEXT }, { 0 } };
+static const field_t book_out [] = {
+    { "id", T_UUID }, { "title", T_TEXT, .also = "name" }, { "status", T_TEXT }, { 0 }
+};
 
 static const route_t routes [] = {
     RESOURCE (shelf),
     RESOURCE (book),
-    ACTION ("books.lend", "POST", "/books/:id/lend", lend, .spec.out = book_out, .spec.status = 202, .spec.key = "user", .serial = BY_ID),
+    ACTION ("books.lend", "POST", "/books/:id/lend", lend, .spec.out = book_out, .spec.status = 202,
+            .spec.key = "user", .serial = BY_ID),
     ACTION ("books.turn", "POST", "/books/:id/turn", turn, .serial = BY_ID),
     ACTION ("kit.nap", "GET", "/kit/nap", nap, .spec.in = ms),
     ACTION ("kit.work", "POST", "/kit/work", work),
-    ACTION ("kit.download", "GET", "/kit/download", download, .spec.in = size, .spec.reply = "stream"),
+    ACTION ("kit.download", "GET", "/kit/download", download, .spec.in = size,
+            .spec.reply = "stream"),
     ACTION ("kit.upload", "POST", "/kit/upload", upload, .spec.upload = true),
     ACTION ("kit.pass", NULL, NULL, pass, .spec.auth = AUTH_NONE),
     ACTION ("kit.append", "POST", "/kit/append", append, .spec.auth = AUTH_NONE),
@@ -232,7 +245,8 @@ static const route_t routes [] = {
     ACTION ("kit.spawn", "POST", "/kit/spawn", spawn_it),
     ACTION ("kit.admin", "GET", "/kit/admin", nap, .spec.auth = AUTH_ADMIN),
     REPORT ("books.count", "/books/count", "book_count", .spec.in = about, .cache = 60),
-    { 0 } };
+    { 0 }
+};
 
 static const channel_t channels [] = { { "lines", "log" }, { 0 } };
 static const dependant_t dependants [] = { { "shelf", shelf_gone }, { 0 } };
@@ -240,7 +254,10 @@ static const dependant_t dependants [] = { { "shelf", shelf_gone }, { 0 } };
 int
 main (int argc, char **argv)
 {
-    actor_t actor = { .name = "kit", .sql = (const char *const []) { kit_sql, NULL }, .routes = routes,
-                      .channels = channels, .dependants = dependants };
+    actor_t actor = { .name = "kit",
+                      .sql = (const char *const []) { kit_sql, NULL },
+                      .routes = routes,
+                      .channels = channels,
+                      .dependants = dependants };
     return actor_main (argc, argv, &actor);
 }
