@@ -291,10 +291,12 @@ checked (void *arg, const bus_reply_t *reply)
 {
     check_t *check = arg;
     auth_t *self = check->auth;
+    static buf_t s_room;
     fault_t fault = { 0 };
     session_t *session = NULL;
-    if (reply->status == 200 && mp_type (reply->body) == MP_MAP) {
-        session = session_confirm (check, reply->body);
+    mp_t identity = json_plain (reply->body, &s_room);
+    if (reply->status == 200 && mp_type (identity) == MP_MAP) {
+        session = session_confirm (check, identity);
         sessions_review (self);
         session = hash_get (self->cache, text_of (check->hash));
         if (!session)
@@ -302,8 +304,8 @@ checked (void *arg, const bus_reply_t *reply)
         else if (!auth_good (self, session, &fault))
             session = NULL;
     }
-    else if (reply->status == 401 || reply->status == 403 || reply->status == 404) {
-        text_t text = mp_text (mp_get (reply->body, "error"));
+    else if (reply->status == 401 || reply->status == 403) {
+        text_t text = mp_text (mp_get (identity, "error"));
         hash_del (self->cache, text_of (check->hash));
         fault_set (&fault, E_UNAUTHORIZED, "%.*s", text.size ? (int) text.size : 12,
                    text.size ? text.data : "not accepted");

@@ -6,7 +6,9 @@
 #include "edge/edge.h"
 
 #define TTL_DEFAULT 30000
-#define TTL_MAX 600000
+#define TTL_MAX 600000                   //  that a caller may ask for
+//  Gigabytes over a slow line; stalls are noticed much sooner.
+#define TTL_UPLOAD 3600000
 #define ABSENT_MS 10000                  //  an actor away for longer is refused at once
 #define WINDOW 4                         //  chunks of a download under way
 
@@ -14,14 +16,14 @@
 static int64_t
 ttl_of (const route_t *route, text_t wait)
 {
-    int64_t ttl = route->timeout ? route->timeout : TTL_DEFAULT;
+    int64_t ttl = route->timeout ? route->timeout : route->upload ? TTL_UPLOAD : TTL_DEFAULT;
     uint64_t seconds;
     if (route->blocking && wait.size && length_parse (wait, &seconds)) {
         ttl = (int64_t) (seconds > TTL_MAX / 1000 ? TTL_MAX / 1000 : seconds) * 1000;
         //  The actor answers when the time is over; what it says then must still get through.
         ttl += 5000;
     }
-    return ttl < TTL_MAX ? ttl : TTL_MAX;
+    return ttl;
 }
 
 //  The routing key that the route asks for.
@@ -243,6 +245,12 @@ request_called (request_t *req)
     }
     if (!body_write (req, &s_body))
         return;
+    if (route->limit == LIMIT_SIGN_IN
+        && !limiter_take_for (edge->limiter, route->limit, NULL, req->conn->ip, mp_buf (&s_body),
+                              &fault)) {
+        reply_fault (req, &fault);
+        return;
+    }
     if (!params_write (req, &s_params)) {
         request_refuse (req, E_INVALID, "path or query is not valid UTF-8");
         return;
@@ -296,10 +304,8 @@ edge_call (edge_t *edge, const edge_call_t *call, fault_t *fault)
                    call->method.size < 80 ? (int) call->method.size : 80, call->method.data);
         return 0;
     }
-    const char *who = call->session && *call->session->user ? call->session->user : call->ip;
-    if (route->limit == LIMIT_SIGN_IN || route->limit == LIMIT_MAIL)
-        who = call->ip;
-    if (!limiter_take (edge->limiter, route->limit, who, fault)
+    const char *user = call->session ? call->session->user : NULL;
+    if (!limiter_take_for (edge->limiter, route->limit, user, call->ip, call->body, fault)
         || !auth_allows (edge->auth, call->session, route, fault)
         || absent_too_long (edge, route, fault))
         return 0;

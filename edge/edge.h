@@ -453,6 +453,9 @@ limiter_t *limiter_new (edge_t *edge);
 void limiter_destroy (limiter_t **self_p);
 //  Take one token of the class; who: user id or address. False: fault says when to try again.
 bool limit_parse (const char *text, double *per_ms, double *burst);     //  "10/m:20"
+//  The same for a route: by user or address; sign-ins by address and by account and address.
+bool limiter_take_for (limiter_t *self, route_limit_t limit, const char *user, const char *ip,
+                       mp_t body, fault_t *fault);
 bool limiter_take (limiter_t *self, route_limit_t limit, const char *who, fault_t *fault);
 
 //  ---------------------------------------------------------------- counters and access log

@@ -390,12 +390,11 @@ request_admit (request_t *req)
 {
     edge_t *edge = req->edge;
     fault_t fault = { 0 };
-    const char *who = req->session && *req->session->user ? req->session->user : req->conn->ip;
+    const char *user = req->session ? req->session->user : NULL;
     route_limit_t limit = req->route ? req->route->limit : LIMIT_NORMAL;
-    if (limit == LIMIT_SIGN_IN || limit == LIMIT_MAIL)
-        who = req->conn->ip;
-    bool counted = req->route || req->local->auth || req->local->optional;
-    if ((counted && !limiter_take (edge->limiter, limit, who, &fault))
+    //  A sign-in is counted by account, too, so when its body is there (call.c).
+    bool counted = req->route ? limit != LIMIT_SIGN_IN : req->local->auth || req->local->optional;
+    if ((counted && !limiter_take_for (edge->limiter, limit, user, req->conn->ip, mp_none, &fault))
         || (req->route && !auth_allows (edge->auth, req->session, req->route, &fault))) {
         reply_fault (req, &fault);
         return;

@@ -6,9 +6,11 @@
 
 #include "edge/edge.h"
 
-#define CLASSES 4
+#define CLASSES 5                        //  those of routes, and LIMIT_ADDRESS
 #define BUCKETS_MAX 100000
 #define SWEEP_MS 10000
+#define LIMIT_ADDRESS (LIMIT_HEAVY + 1)   //  sign-ins of one address, whatever the account
+#define ADDRESS_TIMES 10
 
 typedef struct {
     double tokens;
@@ -68,18 +70,21 @@ limit_parse (const char *text, double *per_ms, double *burst)
 limiter_t *
 limiter_new (edge_t *edge)
 {
-    static const char *const options [CLASSES] = {
+    static const char *const options [] = {
         "limit-normal", "limit-sign-in", "limit-mail", "limit-heavy"
     };
     limiter_t *self = xcalloc (1, sizeof *self);
     self->edge = edge;
-    for (size_t i = 0; i < CLASSES; i++) {
+    for (size_t i = 0; i < LIMIT_ADDRESS; i++) {
         const char *text = opt_str (edge->options, options [i]);
         if (!limit_parse (text, &self->classes [i].per_ms, &self->classes [i].burst)) {
             log_error ("option is not a rate like 10/m:20", "option", options [i], "value", text);
             exit (2);
         }
     }
+    //  An office behind one address signs in more often than one account; so does a guesser.
+    self->classes [LIMIT_ADDRESS].per_ms = self->classes [LIMIT_SIGN_IN].per_ms * ADDRESS_TIMES;
+    self->classes [LIMIT_ADDRESS].burst = self->classes [LIMIT_SIGN_IN].burst * ADDRESS_TIMES;
     self->buckets = hash_new (free);
     self->sweep = loop_timer (edge->loop, limiter_sweep, self);
     ltimer_set (self->sweep, SWEEP_MS);
@@ -129,4 +134,33 @@ limiter_take (limiter_t *self, route_limit_t limit, const char *who, fault_t *fa
     }
     bucket->tokens -= 1;
     return true;
+}
+
+//  What a sign-in is tried for, by the usual names.
+static text_t
+account_of (mp_t body)
+{
+    static const char *const names [] = { "email", "username", "identifier", "user" };
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
+        mp_t value = mp_get (body, names [i]);
+        if (mp_type (value) == MP_TEXT)
+            return mp_text (value);
+    }
+    return TEXT ("");
+}
+
+bool
+limiter_take_for (limiter_t *self, route_limit_t limit, const char *user, const char *ip, mp_t body,
+                  fault_t *fault)
+{
+    if (limit == LIMIT_MAIL)
+        return limiter_take (self, limit, ip, fault);
+    if (limit != LIMIT_SIGN_IN)
+        return limiter_take (self, limit, user && *user ? user : ip, fault);
+    text_t account = mp_type (body) == MP_MAP ? account_of (body) : TEXT ("");
+    char who [160];
+    snprintf (who, sizeof who, "%s %.*s", ip, account.size < 100 ? (int) account.size : 100,
+              account.data);
+    return limiter_take (self, LIMIT_ADDRESS, ip, fault)
+        && limiter_take (self, limit, who, fault);
 }

@@ -114,12 +114,16 @@ def test_a_revocation_reaches_the_edge_as_an_event(edge):
     wait_for(lambda: edge.get("/me", token=mine).status == 401, 2, "revocation")
 
 
-def test_sign_in_is_limited_per_address():
+def test_sign_in_is_limited_per_account_and_per_address():
     edge = Edge("--limit-sign-in", "6/m:3").ready()
     try:
         for _ in range(3):
-            assert edge.post("/sign-in", {}).status == 200
-        answer = edge.post("/sign-in", {})
+            assert edge.post("/sign-in", {"email": "a"}).status == 200
+        answer = edge.post("/sign-in", {"email": "a"})
+        form = {"Content-Type": "application/x-www-form-urlencoded"}
+        assert edge.post("/sign-in", b"username=a", form).status == 429
+        answers = [edge.post("/sign-in", {"email": f"b{n}"}).status for n in range(40)]
+        assert answers[:20] == [200] * 20 and answers[-1] == 429
         assert answer.status == 429 and answer.json["code"] == "RATE_LIMITED"
         assert 1 <= int(answer.headers["retry-after"]) <= 11
         assert edge.get("/open").status == 200
