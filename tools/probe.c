@@ -13,7 +13,8 @@
 #include "busbar.h"
 #include "probe.h"
 
-#define COMPLAIN_EVERY 500               //  rounds of 20 ms
+#define EAGER_ROUNDS 100                 //  of 20 ms; then it takes longer, and we ask less often
+#define COMPLAIN_EVERY 100
 
 static const char *
 s_reachable_host (const char *host)
@@ -97,14 +98,14 @@ s_listens (const char *path)
 int
 probe_wait (const probe_t *probe)
 {
-    const struct timespec pause = { 0, 20000000 };
+    const struct timespec eager = { 0, 20000000 }, patient = { 0, 100000000 };
     for (int round = 1; ; round++) {
         int status = probe->port ? s_status (probe) : s_listens (probe->path) ? 200 : 0;
         if (status == 200)
             return 0;
-        if (round % COMPLAIN_EVERY == 0)
+        if (round > EAGER_ROUNDS && round % COMPLAIN_EVERY == 0)
             log_warn ("not ready yet", "status", status ? log_num (status) : "no answer");
-        nanosleep (&pause, NULL);
+        nanosleep (round < EAGER_ROUNDS ? &eager : &patient, NULL);
     }
 }
 

@@ -32,7 +32,7 @@ typedef struct {
     int64_t at, was;             //  loop ms of this round and the one before
     uint64_t rounds;
     bool terminal;
-    buf_t screen;
+    buf_t screen, queues;        //  queues: rows of this round, in order of arrival
 } top_t;
 
 static opt_t s_options [] = {
@@ -176,6 +176,9 @@ s_answered (top_t *self)
         return;
     buf_putc (&self->screen, '\n');
     s_put_processes (self);
+    buf_putf (&self->screen, "\n%-20s %9s %11s %13s %10s %11s\n", "INSTANCE", "REQUESTS",
+              "SQL WAITING", "SQL IN FLIGHT", "SERVED", "EVENTS OUT");
+    buf_put (&self->screen, self->queues.data, self->queues.size);
     s_put_methods (self, self->terminal ? 24 : 10000);
     s_show (self);
 }
@@ -197,10 +200,24 @@ s_on_broker (void *arg, const bus_reply_t *reply)
 
 //  Answers carry the instance that counted.
 static void
+s_put_queues (top_t *self, text_t slot, mp_t body)
+{
+    mp_t db = mp_get (body, "db"), bus = mp_get (body, "bus");
+    buf_putf (&self->queues, "%-20.*s %9lld %11lld %13lld %10lld %11lld\n", (int) slot.size,
+              slot.data, (long long) mp_int (mp_get (body, "live")),
+              (long long) mp_int (mp_get (db, "waiting")),
+              (long long) mp_int (mp_get (db, "in_flight")),
+              (long long) mp_int (mp_get (bus, "served")),
+              (long long) mp_int (mp_get (bus, "events_out")));
+}
+
+static void
 s_on_stats (void *arg, const bus_reply_t *reply)
 {
     top_t *self = arg;
     text_t slot = mp_text (mp_get (reply->body, "slot"));
+    if (reply->status == 200)
+        s_put_queues (self, slot, reply->body);
     for (mp_iter_t it = mp_iter (mp_get (reply->body, "methods")); mp_next (&it);) {
         char name [NAME_MAX_BYTES];
         text_t method = mp_text (it.key);
@@ -229,6 +246,7 @@ s_ask (void *arg)
 {
     top_t *self = arg;
     buf_clear (&self->screen);
+    buf_clear (&self->queues);
     self->at = loop_now (self->client.loop);
     self->pending = 1;
     client_call (&self->client, "broker.stats", mp_none, s_on_broker, self);
@@ -274,5 +292,6 @@ top_command (int argc, char **argv)
     hash_destroy (&self.procs);
     hash_destroy (&self.methods);
     buf_free (&self.screen);
+    buf_free (&self.queues);
     return code;
 }

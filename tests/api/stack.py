@@ -40,12 +40,15 @@ def wait_for(condition, what, patience=15.0, pause=0.02):
 class Stack:
     """One running system. `ready` is what it said on stdout."""
 
-    def __init__(self, *arguments, var=None, environment=None, easy=True):
+    def __init__(self, *arguments, var=None, environment=None, dotenv=None, easy=True):
         self.own_var = var is None
+        self.environment = environment or {}
         self.var = pathlib.Path(var or tempfile.mkdtemp(prefix="bb", dir="/tmp"))
         if self.own_var:
             #  The system drops to an ordinary user when root runs the tests.
             self.var.chmod(0o755)
+        if dotenv:
+            (self.var / ".env").write_text(dotenv)
         self.port = free_port()
         self.base = f"http://127.0.0.1:{self.port}"
         self.log = tempfile.NamedTemporaryFile(mode="w+", prefix="busbar-test-", suffix=".log")
@@ -54,7 +57,7 @@ class Stack:
             [str(BIN / "busbar"), "up", "--var", str(self.var / "v"), "--port", str(self.port),
              *settings, *arguments],
             stdout=subprocess.PIPE, stderr=self.log, text=True, cwd=str(self.var),
-            env={**os.environ, "BUSBAR_HOME": str(HOME), **(environment or {})})
+            env=self._environment())
         self.ready = ""
 
     def wait(self, patience=PATIENCE):
@@ -63,7 +66,8 @@ class Stack:
         reader.start()
         reader.join(patience)
         if not self.ready.startswith("ready "):
-            tail = self.log_text()[-8000:]
+            tail = "\n".join(line for line in self.log_text().splitlines()
+                             if "path=/health/ready" not in line)[-8000:]
             self.stop()
             raise AssertionError(f"busbar up did not get ready in {patience} s:\n{tail}")
         return self
@@ -107,12 +111,15 @@ class Stack:
                                       and row["pid"] not in (0, old_pid)), None),
                         f"a new {name}", patience)
 
+    def _environment(self):
+        return {**os.environ, "BUSBAR_HOME": str(HOME), "BUSBAR_VAR": str(self.var / "v"),
+                **self.environment}
+
     def busbar(self, *arguments, expect=0, text=None, patience=PATIENCE):
         """Run another busbar command against this system; its standard output."""
         done = subprocess.run([str(BIN / "busbar"), *arguments], input=text, capture_output=True,
                               text=True, timeout=patience, cwd=str(self.var), check=False,
-                              env={**os.environ, "BUSBAR_HOME": str(HOME),
-                                   "BUSBAR_VAR": str(self.var / "v")})
+                              env=self._environment())
         assert done.returncode == expect, \
             f"busbar {' '.join(arguments)}: {done.returncode}, {done.stdout}{done.stderr}"
         return done.stdout
@@ -120,8 +127,7 @@ class Stack:
     def start_busbar(self, *arguments):
         """Start a command that goes on until it is ended; its output in .stdout."""
         return subprocess.Popen([str(BIN / "busbar"), *arguments], stdout=subprocess.PIPE, text=True,
-                                cwd=str(self.var), env={**os.environ, "BUSBAR_HOME": str(HOME),
-                                                        "BUSBAR_VAR": str(self.var / "v")})
+                                cwd=str(self.var), env=self._environment())
 
     def stop(self, patience=45.0):
         """End it in order. Returns the exit code."""
