@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Busbar beside its peers: all started here, alternating rounds, one table of ratios.
 
-    bench.py BUILD [--rounds 3] [--seconds 5] [--connections 64]
+    bench.py BUILD [--rounds 3] [--seconds 5] [--connections 64] [--set PROGRAM.OPTION=VALUE …]
 
 Each round drives every server once per row, one after the other; figures are medians over the rounds.
 The table goes to stdout and to BUILD/bench.md.
@@ -50,7 +50,7 @@ def cases(servers):
 def bus_round(build):
     """Two lengths; the difference of their processor time is that of 64 in flight alone."""
     used, calls = [], []
-    for count in 100000, 600000:
+    for count in 100000, 1100000:
         before = resource.getrusage(resource.RUSAGE_CHILDREN)
         result = json.loads(run(build / "bench/bus_bench", str(count)))
         after = resource.getrusage(resource.RUSAGE_CHILDREN)
@@ -61,7 +61,7 @@ def bus_round(build):
             "cpu": (used[1] - used[0]) * 1e6 / (calls[1] - calls[0])}
 
 
-def start(stack, build, place):
+def start(stack, build, place, settings):
     """Everything that is measured, ready to serve. What can't run here is said and left out."""
     def begin(kind, *arguments):
         server = kind(*arguments)
@@ -69,7 +69,7 @@ def start(stack, build, place):
         server.prepare()
         return server
 
-    busbar = begin(Busbar, build, place)
+    busbar = begin(Busbar, build, place, settings)
     database = begin(Postgres, place, busbar.database_settings())
     servers = [busbar]
     for kind, *arguments in ((Fastify, build, place, database), (FastAPI, build, place, database),
@@ -122,7 +122,7 @@ def table(results):
         if case == "bus":
             continue
         row, name = case
-        ratio = results[row, Busbar.name]["per_second"] / result["per_second"]
+        ratio = results[row, Busbar.name]["per_second"] / max(result["per_second"], 1)
         ours = name == Busbar.name
         yield line(row, name, f"{result['per_second']:,.0f}", "1" if ours else f"{ratio:.2f} ×",
                    "–" if ours else verdict(ratio, AIMS.get(case)), f"{result['p50']:.2f}",
@@ -148,7 +148,7 @@ def versions(database, servers):
     """What was measured, as it calls itself."""
     yield database.version.replace("postgres (PostgreSQL)", "PostgreSQL").partition(" (")[0]
     for package in "libwebsockets", "libzmq", "libpq":
-        yield f"{package} {run('pkg-config', '--modversion', package)}"
+        yield f"{package} {run('pkg-config', '--modversion', package).rstrip('-')}"
     kinds = [type(server) for server in servers]
     if Fastify in kinds:
         yield f"Node {run('node', '--version').lstrip('v')}"
@@ -156,7 +156,8 @@ def versions(database, servers):
         yield from (f"{name} {version}" for name, version in packages.items())
     if FastAPI in kinds:
         yield f"Python {sys.version.split()[0]}"
-        yield from (HERE / "requirements.txt").read_text().replace("==", " ").splitlines()
+        pins = dict(pin.split("==") for pin in (HERE / "requirements.txt").read_text().split())
+        yield from (f"{name} {pins[name]}" for name in ("fastapi", "uvicorn", "uvloop", "asyncpg"))
 
 
 def report(results, database, servers, options):
@@ -172,6 +173,9 @@ def report(results, database, servers, options):
            "one process each, without access log. Both PostgreSQL have the same settings and commit "
            "durably; the peers' event is a plain row without a position in its channel.")
     yield ""
+    if options.set:
+        yield f"Set for this run: {', '.join(options.set)}."
+        yield ""
     yield "Versions: " + ", ".join(versions(database, servers)) + "."
 
 
@@ -181,6 +185,7 @@ def main():
     options.add_argument("--rounds", type=int, default=3)
     options.add_argument("--seconds", type=int, default=5)
     options.add_argument("--connections", type=int, default=64)
+    options.add_argument("--set", action="append", default=[], help="an option of one of our programs")
     options = options.parse_args()
     #  So that the servers are ended whatever ends us.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
@@ -189,7 +194,7 @@ def main():
         place = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="bb", dir="/tmp")))
         place.chmod(0o711)
         try:
-            servers, database = start(stack, options.build, place)
+            servers, database = start(stack, options.build, place, options.set)
         except Missing as why:
             sys.exit(f"bench: {why}")
         results = measure(servers, options.build, options)

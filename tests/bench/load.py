@@ -42,7 +42,7 @@ def cpu_seconds(roots):
 
 
 def load(server, request, connections, seconds):
-    """One round. Returns per_second, p50 and p99 in ms, CPU-µs per request, failures."""
+    """One round. Returns good answers per_second, p50 and p99 in ms, CPU-µs per good answer, failures."""
     before = cpu_seconds(server.pids())
     done = subprocess.run(
         ["wrk", "--threads", "1", "--connections", str(connections), "--duration", f"{seconds}s",
@@ -52,15 +52,15 @@ def load(server, request, connections, seconds):
         stdout=subprocess.PIPE, text=True, check=True)
     used = cpu_seconds(server.pids()) - before
     result = json.loads(done.stdout.splitlines()[-1])
-    return {"per_second": result["requests"] / result["seconds"],
-            "p50": result["p50"], "p99": result["p99"], "failed": result["failed"],
-            "cpu": used * 1e6 / max(result["requests"], 1)}
+    good = max(result["requests"] - result["failed"], 0)
+    return {"per_second": good / result["seconds"], "p50": result["p50"], "p99": result["p99"],
+            "failed": result["failed"], "cpu": used * 1e6 / max(good, 1)}
 
 
 def middle(rounds):
     """The median of each figure; failures add up. `spread` is how far apart the rounds were."""
     result = {name: median(one[name] for one in rounds) for name in rounds[0]}
     speeds = [one["per_second"] for one in rounds]
-    result["spread"] = (max(speeds) - min(speeds)) / result["per_second"]
+    result["spread"] = (max(speeds) - min(speeds)) / max(result["per_second"], 1)
     result["failed"] = sum(one.get("failed", 0) for one in rounds)
     return result

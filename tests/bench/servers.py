@@ -113,12 +113,14 @@ class Server:
 class Busbar(Server):
     name = "Busbar"
 
-    def __init__(self, build, place):
+    def __init__(self, build, place, settings):
         super().__init__()
         self.place = place / "ours"
-        environment = {"PATH": os.environ["PATH"], "LC_ALL": "C.UTF-8"}
-        self.start(place / "busbar.log", [build / "bin/busbar", "up", "--var", self.place,
-                                          "--port", "0", "--log-level", "warn"], env=environment)
+        #  Nothing of the caller's environment: these are the defaults, but for what is set on purpose.
+        environment = {"PATH": os.environ["PATH"], "BUSBAR_HOME": str(HERE.parents[1])}
+        self.start(place / "busbar.log", [build / "bin/busbar", "up", "--var", self.place, "--port", "0",
+                                          *(word for one in settings for word in ("--set", one))],
+                   env=environment)
 
     def prepare(self):
         self.url = self.printed(r"^ready (http://\S+)")[1].rstrip("/")
