@@ -18,7 +18,7 @@ struct plan {
     const resource_t *resource;
     const char *table, *channel, *owner;
     char *see, *change;              //  conditions on alias t, $1 the caller
-    char *columns, *listed;          //  what an answer shows of t
+    char *columns, *listed, *told;   //  what an answer, a list, an event shows of t
     char *get_name, *list_name, *own_name, *delete_name, *snapshot_name;
     char *get, *list, *own, *delete, *snapshot;
     written_t *created, *updated;
@@ -70,13 +70,14 @@ s_expression (buf_t *out, const field_t *field)
         buf_putf (out, "t.%s", field->name);
 }
 
+//  Columns of t, but those with one of these flags.
 static char *
-s_columns (const resource_t *resource, bool list)
+s_columns (const resource_t *resource, unsigned without)
 {
     buf_t out = { 0 };
     buf_puts (&out, "t.id, t.user_id");
     for (const field_t *field = resource->fields; field->name; field++) {
-        if (field->flags & (SECRET | HIDDEN) || (list && field->flags & LISTED_NOT))
+        if (field->flags & (SECRET | HIDDEN | without))
             continue;
         buf_puts (&out, ", ");
         s_expression (&out, field);
@@ -91,14 +92,14 @@ s_columns (const resource_t *resource, bool list)
     return s_taken (&out);
 }
 
-//  Data of an event: what a list would show, times written as everywhere outside.
+//  Data of an event: what a list would show but for large fields, times written as everywhere outside.
 static void
 s_event_data (buf_t *out, const resource_t *resource)
 {
     buf_puts (out, "to_jsonb (d) || jsonb_build_object ('created_at', base.utc (t.created_at), "
                    "'updated_at', base.utc (t.updated_at)");
     for (const field_t *field = resource->fields; field->name; field++) {
-        if (field->type != T_TIME || field->flags & (SECRET | HIDDEN | LISTED_NOT))
+        if (field->type != T_TIME || field->flags & (SECRET | HIDDEN | LISTED_NOT | QUIET))
             continue;
         const char *const names [] = { s_outside (field), field->also };
         for (size_t n = 0; n < COUNT (names) && names [n]; n++) {
@@ -136,7 +137,7 @@ s_answer (buf_t *out, const plan_t *plan, const char *what)
     buf_putf (out,
               " FROM w AS r CROSS JOIN LATERAL (SELECT r.*) AS t "
               "CROSS JOIN LATERAL (SELECT %s) AS d CROSS JOIN LATERAL (SELECT %s) AS f",
-              plan->listed, plan->columns);
+              plan->told, plan->columns);
     buf_free (&data);
 }
 
@@ -173,7 +174,7 @@ s_build (plan_t *plan)
     buf_putf (&snapshot,
               "SELECT %s, t.created_at::text AS _at FROM %s AS t "
               "CROSS JOIN LATERAL (SELECT t.*) AS r WHERE (t.%s = $1::uuid",
-              plan->listed, plan->table, plan->owner);
+              plan->told, plan->table, plan->owner);
     if (resource->also_channels)
         buf_putf (&snapshot, " OR $2::text = ANY (%s)", resource->also_channels);
     else
@@ -200,8 +201,9 @@ plan_new (const resource_t *resource)
     const char *owned = plan->owner, *see = resource->see, *change = resource->change;
     plan->see = s_condition (owned, see);
     plan->change = s_condition (owned, change);
-    plan->columns = s_columns (resource, false);
-    plan->listed = s_columns (resource, true);
+    plan->columns = s_columns (resource, 0);
+    plan->listed = s_columns (resource, LISTED_NOT);
+    plan->told = s_columns (resource, LISTED_NOT | QUIET);
     plan->get_name = s_text ("%s.get", plan->channel);
     plan->list_name = s_text ("%s.list", plan->channel);
     plan->own_name = s_text ("%s.own", plan->channel);
@@ -219,7 +221,7 @@ plan_destroy (plan_t **self_p)
         return;
     *self_p = NULL;
     char *const texts [] = {
-        plan->see, plan->change, plan->columns, plan->listed, plan->get_name, plan->list_name,
+        plan->see, plan->change, plan->columns, plan->listed, plan->told, plan->get_name, plan->list_name,
         plan->own_name, plan->delete_name, plan->snapshot_name, plan->get, plan->list, plan->own,
         plan->delete, plan->snapshot };
     for (size_t n = 0; n < COUNT (texts); n++)

@@ -80,7 +80,7 @@ static const resource_t notebook = {
                             { "name", T_TEXT, REQUIRED | FILTER | SORT, .min = 1, .max = 255 },
                             { "description", T_TEXT, NULLABLE },
                             { "language", T_ENUM, FILTER, .values = LANGUAGES, .def = "python" },
-                            { "content", T_OBJECT, .def = "{\"cells\": []}" },
+                            { "content", T_OBJECT, QUIET, .def = "{\"cells\": []}" },
                             { "cluster_id", T_UUID, NULLABLE },
                             { 0 } }
 };
