@@ -3,8 +3,8 @@
 
     bench.py BUILD [--rounds 3] [--seconds 5] [--connections 64] [--set PROGRAM.OPTION=VALUE …]
 
-Each round drives every server once per row, one after the other; figures are medians over the rounds.
-The table goes to stdout and to BUILD/bench.md.
+Each round drives every server once per row, one after the other; figures are medians over the
+rounds. The table goes to stdout and to BUILD/bench.md.
 """
 
 import argparse
@@ -24,7 +24,8 @@ from servers import HERE, WORKSPACE, Busbar, FastAPI, Fastify, Hello, Missing, P
 READ = "GET one row"
 CREATE = "POST create, durable, with event"
 #  row, kind of peer, how many times its speed ours has to be
-AIMS = {(READ, "Fastify + pg"): 3, (READ, "FastAPI + asyncpg"): 7, (READ, "libwebsockets hello"): 0.5,
+AIMS = {(READ, "Fastify + pg"): 3, (READ, "FastAPI + asyncpg"): 7,
+        (READ, "libwebsockets hello"): 0.5,
         (CREATE, "Fastify + pg, without event"): 1.5, (CREATE, "Fastify + pg"): 3}
 BUS_PER_SECOND, BUS_ALONE_US = 250000, 150
 
@@ -34,7 +35,7 @@ def say(text):
 
 
 def cases(servers):
-    """Yields (row, name, server, request). A peer's plain insert stands in the row of the events."""
+    """Yields (row, name, server, request). A peer's plain insert stands beside its events."""
     for server in servers:
         yield READ, server.name, server, {"method": "GET", "path": server.row}
     body = json.dumps(WORKSPACE)
@@ -112,12 +113,12 @@ def table(results):
     bus = results["bus"]
     speed = bus["per_second"] / BUS_PER_SECOND
     yield line("bus round trip, 64 in flight", "Busbar", f"{bus['per_second']:,.0f}", "–",
-               f"≥ {BUS_PER_SECOND:,} {'✓' if speed >= 1 else '✗'}", "–", "–", f"{bus['cpu']:.1f}",
-               f"{bus['spread']:.0%}", "0")
+               f"≥ {BUS_PER_SECOND:,} {'✓' if speed >= 1 else '✗'}", "–", "–",
+               f"{bus['cpu']:.1f}", f"{bus['spread']:.0%}", "0")
     alone = bus["alone"] <= BUS_ALONE_US
     yield line("bus round trip, one in flight", "Busbar", f"{1e6 / bus['alone']:,.0f}", "–",
-               f"p50 ≤ {BUS_ALONE_US / 1000:g} {'✓' if alone else '✗'}", f"{bus['alone'] / 1000:.3f}",
-               f"{bus['alone_p99'] / 1000:.3f}", "–", "–", "0")
+               f"p50 ≤ {BUS_ALONE_US / 1000:g} {'✓' if alone else '✗'}",
+               f"{bus['alone'] / 1000:.3f}", f"{bus['alone_p99'] / 1000:.3f}", "–", "–", "0")
     for case, result in results.items():
         if case == "bus":
             continue
@@ -162,16 +163,16 @@ def versions(database, servers):
 
 def report(results, database, servers, options):
     cores = len(os.sched_getaffinity(0))
-    yield (f"Measured {date.today()} on {processor()}, {cores} cores shared with the load generator, "
-           f"{system()}: medians of {options.rounds} alternating rounds of {options.seconds} s, "
+    yield (f"Measured {date.today()} on {processor()}, {cores} cores shared with the load "
+           f"generator, {system()}: medians of {options.rounds} alternating rounds of {options.seconds} s, "
            f"wrk with {options.connections} connections.")
     yield ""
     yield from table(results)
     yield ""
     yield ("Requests carry a token that is verified. CPU-µs are summed over all server processes, "
            "PostgreSQL included; `spread` is how far the rounds lay apart. Node and uvicorn run as "
-           "one process each, without access log. Both PostgreSQL have the same settings and commit "
-           "durably; the peers' event is a plain row without a position in its channel.")
+           "one process each, without access log. Both PostgreSQL have the same settings and "
+           "commit durably; the peers' event is a plain row without a position in its channel.")
     yield ""
     if options.set:
         yield f"Set for this run: {', '.join(options.set)}."
@@ -185,10 +186,13 @@ def main():
     options.add_argument("--rounds", type=int, default=3)
     options.add_argument("--seconds", type=int, default=5)
     options.add_argument("--connections", type=int, default=64)
-    options.add_argument("--set", action="append", default=[], help="an option of one of our programs")
+    options.add_argument("--set", action="append", default=[], help="option of one program of ours")
     options = options.parse_args()
     #  So that the servers are ended whatever ends us.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
+    busy = os.getloadavg()[0]
+    if busy > 0.5:
+        say(f"this machine has other work to do (load {busy:.1f}): expect noise")
     with ExitStack() as stack:
         #  Short, because sockets live below it; open to walk through, because servers drop root.
         place = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="bb", dir="/tmp")))

@@ -1,4 +1,4 @@
-"""The peer on Python: FastAPI on uvicorn with uvloop, asyncpg and PyJWT, as their manuals show them."""
+"""The peer on Python: FastAPI, uvicorn, uvloop, asyncpg and PyJWT, as their manuals show them."""
 
 import json
 import os
@@ -13,8 +13,8 @@ from fastapi import Depends, FastAPI, HTTPException
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from pydantic import BaseModel, Field
 
-COLUMNS = ("id, user_id, name, description, category, tags, icon, color, cloud_profile_id, provider,"
-           " config, created_at, updated_at")
+COLUMNS = ("id, user_id, name, description, category, tags, icon, color, cloud_profile_id,"
+           " provider, config, created_at, updated_at")
 GET = f"SELECT {COLUMNS} FROM workspaces WHERE id = $1 AND user_id = $2"
 INSERT = ("INSERT INTO workspaces (user_id, name, description, category, tags, icon, color,"
           " cloud_profile_id, provider, config) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)"

@@ -5,7 +5,8 @@ import Fastify from 'fastify';
 import jwt from '@fastify/jwt';
 import pg from 'pg';
 
-const pool = new pg.Pool({ connectionString: process.env.DATABASE_URL, max: Number(process.env.POOL) });
+const pool = new pg.Pool({
+    connectionString: process.env.DATABASE_URL, max: Number(process.env.POOL) });
 const app = Fastify({ logger: false });
 await app.register(jwt, {
     secret: process.env.JWT_SECRET, verify: { algorithms: ['HS256'] } });

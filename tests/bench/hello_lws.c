@@ -1,5 +1,5 @@
-//  hello_lws.c -- the least that libwebsockets can do: one answer for every GET, headers and body in
-//  one write. What HTTP alone costs before there is a token, a bus or a database.
+//  hello_lws.c -- the least that libwebsockets can do: one answer for every GET, headers and body
+//  in one write. What HTTP alone costs before there is a token, a bus or a database.
 
 #include <libwebsockets.h>
 #include <signal.h>

@@ -42,7 +42,7 @@ def cpu_seconds(roots):
 
 
 def load(server, request, connections, seconds):
-    """One round. Returns good answers per_second, p50 and p99 in ms, CPU-µs per good answer, failures."""
+    """One round: good answers per_second, p50 and p99 in ms, CPU-µs of each, failures."""
     before = cpu_seconds(server.pids())
     done = subprocess.run(
         ["wrk", "--threads", "1", "--connections", str(connections), "--duration", f"{seconds}s",

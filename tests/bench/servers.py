@@ -116,11 +116,11 @@ class Busbar(Server):
     def __init__(self, build, place, settings):
         super().__init__()
         self.place = place / "ours"
-        #  Nothing of the caller's environment: these are the defaults, but for what is set on purpose.
+        #  Nothing of the caller's environment: what is not set on purpose is the default.
         environment = {"PATH": os.environ["PATH"], "BUSBAR_HOME": str(HERE.parents[1])}
-        self.start(place / "busbar.log", [build / "bin/busbar", "up", "--var", self.place, "--port", "0",
-                                          *(word for one in settings for word in ("--set", one))],
-                   env=environment)
+        options = [word for one in settings for word in ("--set", one)]
+        self.start(place / "busbar.log", [build / "bin/busbar", "up", "--var", self.place,
+                                          "--port", "0", *options], env=environment)
 
     def prepare(self):
         self.url = self.printed(r"^ready (http://\S+)")[1].rstrip("/")
@@ -137,7 +137,8 @@ class Postgres(Server):
 
     def __init__(self, place, settings):
         super().__init__()
-        programs = max(Path("/usr/lib/postgresql").glob("*/bin"), key=lambda bin: int(bin.parent.name))
+        programs = max(Path("/usr/lib/postgresql").glob("*/bin"),
+                       key=lambda path: int(path.parent.name))
         self.version = run(programs / "postgres", "--version")
         self.place = place / "peers"
         self.place.mkdir()
@@ -164,7 +165,8 @@ class Postgres(Server):
                    cwd=self.place, **user)
 
     def prepare(self):
-        self.wait(lambda: subprocess.run(["pg_isready", "-q"], env=self.environment).returncode == 0)
+        ready = ["pg_isready", "-q"]
+        self.wait(lambda: subprocess.run(ready, env=self.environment).returncode == 0)
         run("createdb", "bench", env=self.environment)
         self.sql("-f", HERE / "schema.sql")
 
@@ -176,7 +178,8 @@ class Postgres(Server):
         super().stop(signal.SIGINT)
 
     def user_id(self, name):
-        return self.sql("-c", f"INSERT INTO users (email) VALUES ('{name}') RETURNING id").split()[0]
+        insert = f"INSERT INTO users (email) VALUES ('{name}') RETURNING id"
+        return self.sql("-c", insert).split()[0]
 
 
 class Peer(Server):
