@@ -86,7 +86,7 @@ def measure(servers, build, options):
     """name of row -> name of server -> median figures."""
     todo = list(cases(servers))
     for row, name, server, request in todo:     # caches, JIT, pools
-        load(server, request, options.connections, 1)
+        load(server, request, options.connections, min(options.seconds, 3))
     rounds = {"bus": []} | {case[:2]: [] for case in todo}
     for number in range(options.rounds):
         say(f"round {number + 1} of {options.rounds}")
