@@ -1,6 +1,7 @@
 """What every actor gets from the kit: resources, validation, idempotency, live log, streams, order, life."""
 
 import json
+import random
 import signal
 import subprocess
 import threading
@@ -363,6 +364,43 @@ def test_work_of_its_own_goes_on_beside_requests(world, ann):
     status, body, _ = ann.ask("kit.spawn")
     assert (status, body) == (204, None)
     wait_for(lambda: world.operator.call("kit.live.read", {"ch": "sys/kit"})["top"] == top + 1, "the spawned work")
+
+
+def test_nonsense_never_is_our_fault(world, ann):
+    dice = random.Random(7)
+    texts = ["", "0", "-1", "x" * 300, "\x00", "\u2028", "1e999", "null", "true", "[]", "{", "2026-13-01", "'; --",
+             "00000000-0000-0000-0000-000000000000", "\U0001f600" * 30, "%s%n", "\\", "e30"]
+
+    def value(depth=0):
+        kind = dice.randrange(9 if depth < 3 else 6)
+        if kind < 2:
+            return dice.choice(texts)
+        if kind < 6:
+            return dice.choice([None, True, False, 0, -1, 2**31, 2**63 - 1, 2**64 - 1, -2**63, 0.5, 1e308,
+                                float("inf"), float("nan"), b"\xff\x00"])
+        if kind == 6:
+            return [value(depth + 1) for _ in range(dice.randrange(4))]
+        return {dice.choice(names): value(depth + 1) for _ in range(dice.randrange(6))}
+
+    names = ["id", "user_id", "shelf_id", "title", "name", "pages", "pageCount", "genre", "tags", "extra", "content",
+             "price", "printed", "read_at", "shared", "code", "pin", "note", "status", "limit", "cursor", "sort", "about",
+             "live", "", "wait", "\x00"]
+    own = book(ann)["id"]
+    methods = ["books.list", "books.get", "books.create", "books.update", "books.delete", "books.lend", "books.count",
+               "shelves.create", "shelves.delete", "shelves.list", "kit.live.read", "kit.live.snapshot"]
+    boot = world.entry()["boot"]
+    for _ in range(1500):
+        method = dice.choice(methods)
+        params = value(2) if dice.random() < 0.2 else {name: value(2) for name in dice.sample(names, 3)}
+        if dice.random() < 0.5 and isinstance(params, dict):
+            params["id"] = own
+        identity = None if method.startswith("kit.") else ann.identity
+        status, body, _ = ann.ask(method, params, value(), identity=identity,
+                                  **({"if_match": dice.choice(texts)} if dice.random() < 0.2 else {}),
+                                  **({"idempotency_key": dice.choice(texts)} if dice.random() < 0.2 else {}))
+        assert status < 500, (method, params, body)
+        assert status < 400 or (body["code"] and body["error"] and "\n" not in body["error"])
+    assert world.entry()["boot"] == boot and ann.call("books.count", {"about": "alive"})["about"] == "alive"
 
 
 # ---------------------------------------------------------------- streams
