@@ -6,6 +6,7 @@
 #include "broker.h"
 #include "proto/log.h"
 #include "proto/opt.h"
+#include "proto/secrets.h"
 
 static opt_t s_options [] = {
     { "run-dir", OPT_STR, "var/run", 0, "BUSBAR_RUN",
@@ -16,6 +17,7 @@ static opt_t s_options [] = {
       "key files of who may come to the door", NULL },
     { "jwt-secret", OPT_STR, NULL, OPT_SECRET, "JWT_SECRET|JWT_SECRET_KEY|SECRET_KEY",
       "secret that signs tokens (door)", NULL },
+    { "secrets-fd", OPT_INT, "-1", 0, NULL, "descriptor that hands over secrets", NULL },
     { "heartbeat", OPT_INT, "500", 0, "BUSBAR_HEARTBEAT", "ms; four silent ones mean death", NULL },
     { "door-rate", OPT_INT, "1000", 0, NULL, "calls a second of one client at the door", NULL },
     { "door-burst", OPT_INT, "2000", 0, NULL, "calls at once of one client at the door", NULL },
@@ -35,10 +37,12 @@ main (int argc, char **argv)
     if (rc)
         return rc == 1 ? 0 : rc;
     log_open ("broker", log_level_by_name (opt_str (s_options, "log-level")));
+    secrets_read ((int) opt_int (s_options, "secrets-fd"));
+    const char *secret = opt_str (s_options, "jwt-secret");
     broker_conf_t conf = { .run_dir = opt_str (s_options, "run-dir"),
                            .door = opt_str (s_options, "door"),
                            .keys_dir = opt_str (s_options, "keys-dir"),
-                           .secret = opt_str (s_options, "jwt-secret"),
+                           .secret = secret ? secret : secrets_get ("jwt_secret"),
                            .heartbeat = opt_int (s_options, "heartbeat"),
                            .rate = opt_int (s_options, "door-rate"),
                            .burst = opt_int (s_options, "door-burst") };

@@ -269,6 +269,7 @@ s_start_broker (const crew_t *self)
     s_add (&argv, text_format ("%s/busbar-broker", self->place->bin));
     s_add (&argv, text_format ("--run-dir=%s", self->place->run));
     s_add (&argv, text_format ("--keys-dir=%s", self->place->keys));
+    s_add (&argv, xstrdup ("--secrets-fd=3"));
     if (opt_str (self->options, "door"))
         s_add (&argv, text_format ("--door=%s", opt_str (self->options, "door")));
     s_add (&argv, text_format ("--log-level=%s", opt_str (self->options, "log-level")));

@@ -7,7 +7,7 @@ import pytest
 
 from client import User
 from pg_fixture import TemporaryPostgres
-from stack import Stack
+from stack import Stack, free_port, wait_for
 
 PASSWORD = "Correct-horse-7-battery"
 
@@ -72,5 +72,31 @@ def test_tls_is_spoken_when_a_certificate_is_given(tmp_path):
         assert system.ready == f"ready https://127.0.0.1:{system.port}"
         with httpx.Client(verify=str(cert), trust_env=False) as client:
             assert client.get(f"https://127.0.0.1:{system.port}/health").status_code == 200
+    finally:
+        assert system.stop() == 0
+
+
+def test_the_door_takes_a_key_and_a_token_that_the_commands_made():
+    import busbar
+
+    door = f"tcp://127.0.0.1:{free_port()}"
+    system = Stack("--door", door).wait()
+    try:
+        sign_up(system.base)
+        key = system.busbar("key", "new", "laptop").strip()
+        token = system.busbar("token", "--user", "someone@example.org").strip()
+
+        def admitted():
+            #  The broker looks for new keys once a second.
+            try:
+                return busbar.Client(door, keys=key, token=token)
+            except busbar.Refused:
+                return None
+
+        with wait_for(admitted, "the broker to know the key") as client:
+            assert client.call("workspaces.create", name="from outside")["name"] == "from outside"
+        with busbar.Client(door, keys=key) as nobody, pytest.raises(busbar.BusError) as refused:
+            nobody.call("workspaces.create", name="from nobody")
+        assert refused.value.status == 401
     finally:
         assert system.stop() == 0
