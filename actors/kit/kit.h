@@ -238,8 +238,9 @@ const char *plan_get (const plan_t *plan);                        //  names of s
 const char *plan_own (const plan_t *plan);
 const char *plan_delete (const plan_t *plan);
 const char *plan_list (const plan_t *plan);
-//  Text of the statement that writes the columns of `mask` (bit per field); cached. Parameters: $1
-//  user, [update: $2 id, $3 version or NULL], then the columns in order of fields.
+//  Text of the statement that writes the columns of `mask` (bit per field), until the next one is
+//  asked for. Parameters: $1 user, [update: $2 id, $3 version or NULL], then the columns in order
+//  of fields.
 const char *plan_create_text (plan_t *plan, uint64_t mask);
 const char *plan_update_text (plan_t *plan, uint64_t mask);
 const char *plan_delete_text (const plan_t *plan);

@@ -8,6 +8,8 @@
 
 #include "kit.h"
 
+#define WRITTEN_MAX 128              //  sets of columns remembered per kind of statement
+
 typedef struct written {             //  a statement for one set of columns
     struct written *next;
     uint64_t mask;
@@ -213,6 +215,17 @@ plan_new (const resource_t *resource)
     return plan;
 }
 
+static void
+s_forget (written_t **list)
+{
+    while (*list) {
+        written_t *next = (*list)->next;
+        free ((*list)->text);
+        free (*list);
+        *list = next;
+    }
+}
+
 void
 plan_destroy (plan_t **self_p)
 {
@@ -226,13 +239,8 @@ plan_destroy (plan_t **self_p)
         plan->delete, plan->snapshot };
     for (size_t n = 0; n < COUNT (texts); n++)
         free (texts [n]);
-    written_t *lists [] = { plan->created, plan->updated };
-    for (size_t n = 0; n < COUNT (lists); n++)
-        for (written_t *at = lists [n], *next; at; at = next) {
-            next = at->next;
-            free (at->text);
-            free (at);
-        }
+    s_forget (&plan->created);
+    s_forget (&plan->updated);
     free (plan);
 }
 
@@ -290,9 +298,13 @@ static const char *
 s_written (written_t **list, const plan_t *plan, uint64_t mask,
            char *(*write) (const plan_t *plan, uint64_t mask))
 {
-    for (written_t *at = *list; at; at = at->next)
+    size_t count = 0;
+    for (written_t *at = *list; at; at = at->next, count++)
         if (at->mask == mask)
             return at->text;
+    //  Callers choose the columns: what they may make us remember has an end.
+    if (count >= WRITTEN_MAX)
+        s_forget (list);
     written_t *made = xmalloc (sizeof *made);
     *made = (written_t) { *list, mask, write (plan, mask) };
     *list = made;
