@@ -290,7 +290,7 @@ void request_called (request_t *req);            //  auth, limits and body are t
 //  upload.c
 void upload_new (request_t *req);
 void upload_free (request_t *req);
-int upload_data (request_t *req, text_t data);
+void upload_data (request_t *req, text_t data);
 void upload_start (request_t *req);              //  who asks is known and may
 void upload_end (request_t *req);
 uint32_t upload_meta (request_t *req, buf_t *meta);

@@ -343,29 +343,6 @@ body_prepare (request_t *req)
 }
 
 int
-request_body (conn_t *conn, const char *data, size_t size)
-{
-    request_t *req = conn->request;
-    if (!req || conn->closing || req->body_done || req->answered || size == 0)
-        return 0;
-    //  A request that was pipelined behind another and has a body: 4.1 hands us its own header as
-    //  the body.
-    const char *verb = verb_name (req->verb);
-    size_t length = strlen (verb);
-    if (req->body_seen == 0 && conn->served > 1 && size > length + 1
-        && memcmp (data, verb, length) == 0 && data [length] == ' ' && data [length + 1] == '/')
-        return -1;
-    req->body_seen += size;
-    if (req->body_seen > req->body_size)
-        return -1;
-    req->moved = loop_now (conn->edge->loop);
-    if (req->upload)
-        return upload_data (req, (text_t) { data, size });
-    buf_put (&req->body, data, size);
-    return 0;
-}
-
-int
 request_body_end (conn_t *conn)
 {
     request_t *req = conn->request;
@@ -380,6 +357,34 @@ request_body_end (conn_t *conn)
     else if (req->state == STATE_BODY)
         request_called (req);
     return 0;
+}
+
+int
+request_body (conn_t *conn, const char *data, size_t size)
+{
+    request_t *req = conn->request;
+    if (!req || conn->closing || req->body_done || req->answered || size == 0)
+        return 0;
+    //  A request that was pipelined behind another and has a body: 4.1 hands us its own header as
+    //  the body.
+    const char *verb = verb_name (req->verb);
+    size_t length = strlen (verb);
+    if (req->body_seen == 0 && conn->served > 1 && size > length + 1
+        && memcmp (data, verb, length) == 0 && data [length] == ' ' && data [length + 1] == '/')
+        return -1;
+    //  4.3 hands over what is pipelined behind the body as body, and would not say that it is whole.
+    bool excess = req->body_seen + size > req->body_size;
+    if (excess) {
+        size = req->body_size - req->body_seen;
+        req->close = true;
+    }
+    req->body_seen += size;
+    req->moved = loop_now (conn->edge->loop);
+    if (req->upload)
+        upload_data (req, (text_t) { data, size });
+    else
+        buf_put (&req->body, data, size);
+    return excess && conn->request == req ? request_body_end (conn) : 0;
 }
 
 //  ---------------------------------------------------------------- who asks
@@ -499,7 +504,7 @@ request_overdue (request_t *req, int64_t now)
     bool reading = req->state == STATE_BODY && !req->body_done && !req->answered;
     bool halted = req->upload && upload_halted (req);
     //  libwebsockets sets its own short timeout with every piece of a body.
-    if (reading)
+    if (req->body_size)
         lws_set_timeout (conn->wsi, NO_PENDING_TIMEOUT, 0);
     if (reading && !halted && (req->upload ? now - req->moved > STALL_MS : now > req->deadline))
         request_refuse (req, E_TIMED_OUT, NULL);

@@ -184,20 +184,19 @@ upload_go_on (request_t *req)
         upload_pump (req);
 }
 
-int
+void
 upload_data (request_t *req, text_t data)
 {
     upload_t *self = req->upload;
     if (req->answered || self->over)
-        return 0;
+        return;
     if (!self->parser)
         buf_put (&self->queue, data.data, data.size);
     else if (!multipart_feed (self->parser, data) || self->fields_size > FIELDS_MAX) {
         request_refuse (req, E_INVALID, "multipart body is malformed");
-        return 0;
+        return;
     }
     upload_go_on (req);
-    return 0;
 }
 
 void
