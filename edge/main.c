@@ -96,6 +96,9 @@ bus_directory (void *arg)
     if (directory_refresh (edge))
         log_info ("routes", "rows", log_num ((int64_t) router_size (edge->router)));
     live_directory (edge->live);
+    //  Identity may just have come: nobody gets in before it was heard.
+    if (!auth_fresh (edge->auth))
+        auth_resync (edge->auth);
 }
 
 static void
