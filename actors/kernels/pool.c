@@ -20,6 +20,13 @@ struct pool {
     int64_t backoff;
 };
 
+static bool
+s_stopping (const kernel_t *kernel)
+{
+    return strcmp (kernel_state (kernel), "stopping") == 0;
+}
+
+//  Kernels of a user, or all (NULL), that are to stay.
 static size_t
 s_count (const pool_t *self, const char *user)
 {
@@ -27,15 +34,9 @@ s_count (const pool_t *self, const char *user)
     for (size_t n = 0; n < KERNELS_MAX; n++) {
         const kernel_t *kernel = self->kernels [n];
         const char *owner = kernel ? kernel_user (kernel) : NULL;
-        count += kernel && (!user || (owner && strcmp (owner, user) == 0));
+        count += kernel && !s_stopping (kernel) && (!user || (owner && strcmp (owner, user) == 0));
     }
     return count;
-}
-
-static bool
-s_stopping (const kernel_t *kernel)
-{
-    return strcmp (kernel_state (kernel), "stopping") == 0;
 }
 
 static kernel_t *
@@ -147,30 +148,25 @@ pool_find (pool_t *self, const char *notebook, const char *language)
     return NULL;
 }
 
-//  Make room by stopping who has nothing to do; false when all are busy.
+//  Below `most` kernels, of `user` or of all: by stopping one that has nothing to do. False: all
+//  are busy.
 static bool
-s_room (pool_t *self, const char *user, error_code_t *code, const char **why)
+s_room (pool_t *self, const char *user, size_t most)
 {
-    kernel_t *idle;
-    if (user && s_count (self, user) >= self->conf.per_user) {
-        idle = s_idlest (self, user);
-        if (!idle) {
-            *code = E_RATE_LIMITED;
-            *why = "all your kernels are busy";
-            return false;
-        }
+    if (s_count (self, user) < most)
+        return true;
+    kernel_t *idle = s_idlest (self, user);
+    if (idle)
         kernel_stop (idle, "another notebook needed its kernel");
-    }
-    if (s_count (self, NULL) >= self->conf.most) {
-        idle = s_idlest (self, NULL);
-        if (!idle) {
-            *code = E_UNAVAILABLE;
-            *why = "all kernels are busy";
-            return false;
-        }
-        kernel_stop (idle, "another notebook needed its kernel");
-    }
-    return true;
+    return idle;
+}
+
+static kernel_t *
+s_refuse (error_code_t *code, const char **why, error_code_t what, const char *text)
+{
+    *code = what;
+    *why = text;
+    return NULL;
 }
 
 kernel_t *
@@ -188,21 +184,17 @@ pool_take (pool_t *self, const char *notebook, const char *language, const char 
                   strcmp (language, "python") == 0 ? "python3"
                   : strcmp (language, "r") == 0    ? "ir"
                                                    : language);
-        *code = E_CONFLICT;
-        *why = text;
-        return NULL;
+        return s_refuse (code, why, E_CONFLICT, text);
     }
+    if (user && !s_room (self, user, self->conf.per_user))
+        return s_refuse (code, why, E_RATE_LIMITED, "all your kernels are busy");
     kernel = s_reserve (self, language);
-    if (!kernel) {
-        if (!s_room (self, user, code, why))
-            return NULL;
-        kernel = self->open ? s_start (self, spec, language) : NULL;
-    }
-    if (!kernel) {
-        *code = E_UNAVAILABLE;
-        *why = "no kernel can be started now";
-        return NULL;
-    }
+    if (!kernel && !s_room (self, NULL, self->conf.most))
+        return s_refuse (code, why, E_UNAVAILABLE, "all kernels are busy");
+    if (!kernel && self->open)
+        kernel = s_start (self, spec, language);
+    if (!kernel)
+        return s_refuse (code, why, E_UNAVAILABLE, "no kernel can be started now");
     kernel_assign (kernel, notebook, user);
     if (!ltimer_active (self->refill))
         ltimer_set (self->refill, REFILL_AFTER);
@@ -300,7 +292,10 @@ pool_each (pool_t *self, size_t *at)
 bool
 pool_empty (const pool_t *self)
 {
-    return s_count (self, NULL) == 0;
+    for (size_t n = 0; n < KERNELS_MAX; n++)
+        if (self->kernels [n])
+            return false;
+    return true;
 }
 
 const kernel_conf_t *

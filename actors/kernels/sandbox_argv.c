@@ -79,11 +79,11 @@ s_system (buf_t *out)
 }
 
 static void
-s_disk (buf_t *out, uint64_t size, const char *path)
+s_disk (buf_t *out, uint64_t size, const char *mode, const char *path)
 {
     s_add (out, "--size");
     s_add_number (out, "", size, "");
-    s_add_all (out, "--perms", "1777", "--tmpfs", path, NULL);
+    s_add_all (out, "--perms", mode, "--tmpfs", path, NULL);
 }
 
 static void
@@ -100,10 +100,11 @@ static void
 s_writable (buf_t *out, uint64_t disk, const char *spec)
 {
     s_add_all (out, "--proc", "/proc", "--dev", "/dev", NULL);
-    s_disk (out, disk, "/dev/shm");
-    s_disk (out, disk, "/tmp");
+    s_disk (out, disk, "1777", "/dev/shm");
+    s_disk (out, disk, "1777", "/tmp");
     s_add_all (out, "--perms", "0755", "--dir", "/run", NULL);
-    s_disk (out, 1 << 20, SPAWNER_SOCKET_DIR);
+    //  Not sticky: ipykernel replaces its connection file, which root may have written.
+    s_disk (out, 1 << 20, "0777", SPAWNER_SOCKET_DIR);
     s_file (out, BOX_FD_CONNECTION, BOX_CONNECTION_FILE);
     s_file (out, BOX_FD_PASSWD, "/etc/passwd");
     s_file (out, BOX_FD_GROUP, "/etc/group");

@@ -1,9 +1,12 @@
 //  test_sandbox.c -- what a cell may not do: each test is an attempt to get out, or to take more
 //  than its share.
 
+#include <fcntl.h>
+#include <sched.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
+#include <sys/wait.h>
 #include <arpa/inet.h>
 
 #include "kernel_harness.h"
@@ -289,6 +292,108 @@ test_a_planted_link_is_not_followed (void **state)
               "");
 }
 
+//  Run fn in a process whose user namespace has ids 0 … `ids` - 1 and allows no further one. Its
+//  exit code.
+static int
+s_without_user_namespaces (unsigned ids, int (*fn) (void))
+{
+    int ready [2], mapped [2], status;
+    char byte = 0, path [64], map [32];
+    assert_int_equal (pipe (ready) | pipe (mapped), 0);
+    pid_t pid = fork ();
+    if (pid == 0) {
+        if (unshare (CLONE_NEWUSER) != 0)
+            _exit (100);
+        if (write (ready [1], &byte, 1) != 1 || read (mapped [0], &byte, 1) != 1)
+            _exit (101);
+        int fd = open ("/proc/sys/user/max_user_namespaces", O_WRONLY);
+        if (setresgid (0, 0, 0) != 0 || setresuid (0, 0, 0) != 0 || write (fd, "0", 1) != 1)
+            _exit (102);
+        _exit (fn ());
+    }
+    assert_int_equal (read (ready [0], &byte, 1), 1);
+    const char *const maps [] = { "uid_map", "gid_map" };
+    for (size_t n = 0; n < 2; n++) {
+        snprintf (path, sizeof path, "/proc/%d/%s", pid, maps [n]);
+        int size = snprintf (map, sizeof map, "0 0 %u", ids), fd = open (path, O_WRONLY);
+        assert_int_equal (write (fd, map, (size_t) size), size);
+        close (fd);
+    }
+    assert_int_equal (write (mapped [1], &byte, 1), 1);
+    assert_int_equal (waitpid (pid, &status, 0), pid);
+    close (ready [0]);
+    close (ready [1]);
+    close (mapped [0]);
+    close (mapped [1]);
+    return WIFEXITED (status) ? WEXITSTATUS (status) : -1;
+}
+
+static const char *s_probed;
+static char s_why [256];
+
+static void
+on_probe (void *arg, const char *kind, const char *why)
+{
+    s_probed = kind;
+    snprintf (s_why, sizeof s_why, "%s", why ? why : "");
+    *(bool *) arg = true;
+}
+
+static int
+s_probe_refuses (void)
+{
+    bool done = false;
+    bench_t bench = { .loop = loop_new () };
+    bench.sandbox = sandbox_new (bench.loop, spawner_start (), &conf);
+    sandbox_probe (bench.sandbox, on_probe, &done);
+    if (!bench_wait (&bench, &done, 10))
+        return 1;
+    return s_probed || !*s_why                                                 ? 2
+           : box_start (bench.sandbox, &(box_conf_t){ 0 }, &(box_life_t){ 0 }) ? 3
+                                                                               : 0;
+}
+
+//  Root without user namespaces: setpriv gives the uid.
+static int
+s_setpriv_serves (void)
+{
+    bench_t bench;
+    s_spawner = spawner_start ();
+    bench_open (&bench, &conf);
+    if (!sandbox_kind (bench.sandbox) || strcmp (sandbox_kind (bench.sandbox), "own uid") != 0)
+        return 1;
+    bench_start (&bench, python_argv);
+    const char *said =
+        bench_run (&bench, "import os\nstatus = open ('/proc/self/status').read ()\n"
+                           "print (os.getuid () >= 60600, os.getgid () >= 60600, os.getgroups (), "
+                           "all (line.endswith ('\\t0000000000000000') for line in "
+                           "status.splitlines () if line.startswith ('Cap')), "
+                           "os.access ('/root', os.F_OK), open ('/tmp/x', 'w').write ('y'))");
+    int code = strcmp (said, "True True [] True False 1\n") == 0 ? 0 : 2;
+    if (code)
+        print_message ("said %s\n", said);
+    bench_close (&bench);
+    return code;
+}
+
+static void
+test_without_sandbox_nothing_is_started (void **state)
+{
+    (void) state;
+    if (geteuid () != 0)
+        skip ();
+    assert_int_equal (s_without_user_namespaces (1, s_probe_refuses), 0);
+}
+
+static void
+test_root_needs_no_user_namespaces (void **state)
+{
+    (void) state;
+    if (geteuid () != 0)
+        skip ();
+    assert_int_equal (s_without_user_namespaces (65536, s_setpriv_serves), 0);
+}
+
 int
 main (int argc, char **argv)
 {
@@ -309,6 +414,8 @@ main (int argc, char **argv)
         cmocka_unit_test (test_memory_is_seen),
         cmocka_unit_test (test_kernels_do_not_see_one_another),
         cmocka_unit_test (test_a_planted_link_is_not_followed),
+        cmocka_unit_test (test_without_sandbox_nothing_is_started),
+        cmocka_unit_test (test_root_needs_no_user_namespaces),
     };
     return cmocka_run_group_tests (tests, setup, teardown);
 }
