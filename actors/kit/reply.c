@@ -62,10 +62,11 @@ answer_meta (req_t *req, unsigned status)
     buf_t *meta = &req->kit->meta;
     bool retry = status >= 400 && error_retry (req->code) && !req->unknown;
     buf_clear (meta);
-    if (!req->headers && !req->pairs && !req->ignored && !retry && !req->unknown && !req->streaming)
+    if (!req->headers && !req->pairs && !req->ignored && !retry && !req->unknown && !req->streaming
+        && !req->live_ch)
         return mp_none;
     size_t mark = mp_open_map (meta);
-    uint32_t pairs = s_put_headers (req, meta);
+    uint32_t pairs = s_put_headers (req, meta) + req_live_put (req, meta);
     if (req->ignored) {
         mp_put_str (meta, "ignored");
         size_t list = mp_open_array (meta);

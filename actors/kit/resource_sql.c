@@ -94,7 +94,7 @@ s_columns (const resource_t *resource, unsigned without)
     return s_taken (&out);
 }
 
-//  Data of an event: what a list would show but for large fields, times written as everywhere outside.
+//  Data of an event: what a list would show but for large fields; times as everywhere outside.
 static void
 s_event_data (buf_t *out, const resource_t *resource)
 {
@@ -234,8 +234,8 @@ plan_destroy (plan_t **self_p)
         return;
     *self_p = NULL;
     char *const texts [] = {
-        plan->see, plan->change, plan->columns, plan->listed, plan->told, plan->get_name, plan->list_name,
-        plan->own_name, plan->delete_name, plan->snapshot_name, plan->get, plan->list, plan->own,
+        plan->see, plan->change, plan->columns, plan->listed, plan->told, plan->get_name,
+        plan->list_name, plan->own_name, plan->delete_name, plan->snapshot_name, plan->get, plan->list, plan->own,
         plan->delete, plan->snapshot };
     for (size_t n = 0; n < COUNT (texts); n++)
         free (texts [n]);

@@ -50,7 +50,7 @@ def test_a_row_is_created_read_changed_and_deleted(ann):
     assert made["status"] == "in" and made["user_id"] == ann.id and made["price"] == 12.5
     assert made["read_at"].startswith("2026-01-31T10:00:00") and made["read_at"].endswith("Z")
     assert made["created_at"].endswith("Z") and not {"pin", "note", "pages"} & set(made)
-    assert made["live"] == {"ch": f"user:{ann.id}/books", "epoch": made["live"]["epoch"], "off": 1}
+    assert meta["live"] == made["live"] == {"ch": f"user:{ann.id}/books", "epoch": made["live"]["epoch"], "off": 1}
 
     status, got, meta = ann.ask("books.get", {"id": made["id"]})
     assert status == 200 and got == {k: v for k, v in made.items() if k != "live"} and meta["etag"]
@@ -193,7 +193,7 @@ def test_a_guarded_transition_happens_once(ann):
 
 def test_a_repeated_request_gets_the_stored_answer(world, ann):
     status, first, meta = ann.ask("books.create", None, {"title": "Once"}, idempotency_key="k1")
-    assert status == 201 and "headers" not in meta
+    assert status == 201 and "headers" not in meta and meta["live"] == first["live"]
     status, again, meta = ann.ask("books.create", None, {"title": "Once"}, idempotency_key="k1")
     assert status == 201 and again == first and meta["headers"]["Idempotency-Replayed"] == "true"
     assert meta["location"] == f"/books/{first['id']}" and meta["etag"]
