@@ -27,8 +27,8 @@ enum { NOT_SERIAL, BY_ID };
 //  columns beyond the fields: id uuid, user_id uuid, created_at and updated_at timestamptz. Lists
 //  are bare arrays, newest first; ?limit (default 1,000, at most 10,000), ?cursor, ?sort, filters
 //  on FILTER fields; X-Next-Cursor names the next page. ETag is the version of the row. Events and
-//  snapshots show what a list shows, without QUIET fields. A field's .sql reads from the table's alias `t`; at most 64
-//  fields. Objects, arrays and T_NAMES are jsonb columns.
+//  snapshots show what a list shows, without QUIET fields. A field's .sql reads from the table's
+//  alias `t`; at most 64 fields. Objects, arrays and T_NAMES are jsonb columns.
 typedef struct {
     //  "compute_cluster": prefix of event types; methods are <channel>.list, .get, …
     const char *name;

@@ -235,8 +235,8 @@ plan_destroy (plan_t **self_p)
     *self_p = NULL;
     char *const texts [] = {
         plan->see, plan->change, plan->columns, plan->listed, plan->told, plan->get_name,
-        plan->list_name, plan->own_name, plan->delete_name, plan->snapshot_name, plan->get, plan->list, plan->own,
-        plan->delete, plan->snapshot };
+        plan->list_name, plan->own_name, plan->delete_name, plan->snapshot_name, plan->get,
+        plan->list, plan->own, plan->delete, plan->snapshot };
     for (size_t n = 0; n < COUNT (texts); n++)
         free (texts [n]);
     s_forget (&plan->created);
