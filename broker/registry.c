@@ -109,6 +109,12 @@ hello_good (const wire_hello_t *hello, refusal_t *why)
     else if (hello->boot.size == 0 || hello->boot.size > NAME_MAX_SIZE)
         snprintf (why->text, sizeof why->text, "boot of %.*s is missing or too long",
                   (int) hello->slot.size, hello->slot.data);
+    const mp_t lists [] = { hello->routes, hello->claims, hello->channels, hello->dependants };
+    static const char *const s_names [] = { "routes", "claims", "channels", "dependants" };
+    for (size_t n = 0; n < 4 && !why->text [0]; n++)
+        if (!mp_empty (lists [n]) && mp_type (lists [n]) != MP_ARRAY)
+            snprintf (why->text, sizeof why->text, "%s of %.*s is not an array", s_names [n],
+                      (int) hello->slot.size, hello->slot.data);
     return !why->text [0];
 }
 
@@ -215,7 +221,7 @@ registry_claim (registry_t *self, entry_t *entry, mp_t keys, bool release)
     bool moved = false;
     for (mp_iter_t it = mp_iter (keys); mp_next (&it);) {
         text_t key = mp_text (it.value);
-        if (key.size == 0)
+        if (mp_type (it.value) != MP_TEXT || key.size == 0)
             continue;
         entry_t *other;
         for (size_t at = 0; !release && registry_each (self, &at, &other);)

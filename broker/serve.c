@@ -93,17 +93,34 @@ serve_hello (peer_t *peer, mp_t raw)
         serve_welcome (peer);
 }
 
+//  What everybody hears holds keys and nothing else, whatever the sender wrote.
+static void
+keys_clean (mp_t said, buf_t *keys)
+{
+    size_t mark = mp_open_array (keys);
+    uint32_t count = 0;
+    for (mp_iter_t it = mp_iter (said); mp_type (said) == MP_ARRAY && mp_next (&it);) {
+        if (mp_type (it.value) != MP_TEXT || mp_text (it.value).size == 0)
+            continue;
+        mp_put (keys, it.value);
+        count++;
+    }
+    mp_close (keys, mark, count);
+}
+
 static void
 serve_claim (peer_t *peer, wire_claim_t *claim)
 {
     broker_t *broker = peer->broker;
     if (!peer->entry)
         return;
+    buf_t keys = { 0 }, packed = { 0 };
+    keys_clean (claim->keys, &keys);
+    claim->keys = mp_buf (&keys);
     registry_claim (broker->registry, peer->entry, claim->keys, claim->release);
     claim->name = text_of (peer->entry->name);
     claim->slot = text_of (peer->entry->slot);
     claim->boot = text_of (peer->entry->boot);
-    buf_t packed = { 0 };
     wire_pack_claim (&packed, claim);
     text_t id;
     void *item;
@@ -113,6 +130,7 @@ serve_claim (peer_t *peer, wire_claim_t *claim)
             buf_put (peer_out (other, packed.size), packed.data, packed.size);
     }
     buf_free (&packed);
+    buf_free (&keys);
 }
 
 static void

@@ -95,13 +95,14 @@ def mark(request):
         with open(request["mark"], "a") as file:
             file.write(actor.slot + "\\n")
 
-@actor.method("publish", auth="none", fields={"ch": "text", "count": "int"})
+@actor.method("publish", auth="none", fields={
+    "ch": "text", "count": {"type": "int", "max": 100_000}})
 def publish(request):
     for n in range(request["count"]):
         epoch, off = actor.event(request["ch"], "test.counted", {"n": n})
     return {"epoch": epoch, "off": off}
 
-@actor.method("count", auth="none", fields={"to": "int"})
+@actor.method("count", auth="none", fields={"to": {"type": "int", "max": 1_000_000}})
 def count(request):
     for n in range(request["to"]):
         yield f"{n}\\n" * 100
@@ -124,7 +125,7 @@ class Bus:
         self.children = []
         self.opened = contextlib.ExitStack()
         self.arguments = []
-        self.heartbeat = 100
+        self.heartbeat = 250
         if door:
             os.mkdir(self.keys, 0o700)
             self.server = self.key_pair()
@@ -193,8 +194,11 @@ class Bus:
             env.pop(name, None)
         env.update({"BUSBAR_DOOR": self.door, "BUSBAR_KEY_FILE": door_key} if door_key
                    else {"BUSBAR_RUN": self.run})
-        child = subprocess.Popen(["/usr/bin/python3", "-c", text, *arguments], env=env,
-                                 stderr=subprocess.PIPE, text=True)
+        log = pathlib.Path(self.dir) / f"child{len(self.children)}.log"
+        with open(log, "w", encoding="utf-8") as errors:
+            child = subprocess.Popen(["/usr/bin/python3", "-c", text, *arguments], env=env,
+                                     stderr=errors)
+        child.said = log.read_text
         self.children.append(child)
         return child
 
@@ -229,7 +233,7 @@ class Bus:
         for child in self.children:
             if child.poll() is None:
                 child.kill()
-            child.communicate()
+            child.wait()
         code = None
         if self.broker and self.broker.poll() is None:
             self.broker.send_signal(signal.SIGTERM)

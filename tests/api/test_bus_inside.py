@@ -374,6 +374,24 @@ def test_garbage_is_counted_and_harms_nobody(bus):
     assert client.call("svc.who")["slot"] == "svc.1"
 
 
+def test_what_cannot_travel_is_refused_and_harms_nobody(bus):
+    client = bus.client()
+    bus.actor(client=client)
+    with pytest.raises(busbar.BusError, match="cannot travel"):
+        client.call("svc.who", {"x": object()})
+    assert client.call("svc.who")["slot"] == "svc.1"
+    actor = busbar.Actor("odd", bus.run)
+    actor.channel("odd")
+    actor.method("answer", auth="none")(lambda request: {"x": object()})
+    bus.serve(actor)
+    with pytest.raises(TypeError):
+        actor.event("org:1/odd", "x", object())
+    wait_for(lambda: "odd.answer" in client._bus.known, "the actor")
+    with pytest.raises(busbar.BusError) as error:
+        client.call("odd.answer")
+    assert error.value.status == 500
+
+
 def test_garbage_at_an_actor_harms_nobody(bus):
     client = bus.client()
     bus.actor(client=client)

@@ -318,6 +318,11 @@ test_bad_announcements_are_refused (void **state)
     assert_null (announce (registry, "a", "a.1", "b", "nodot", NULL, NULL, &why));
     assert_string_equal (why.code, "INVALID");
     assert_null (announce (registry, "a", "a.1", "b", "a.x", "GET", "no-slash", &why));
+    hello_t hello;
+    hello_begin (&hello, "a", "a.1", "b");
+    mp_put_int (&hello.channels, 5);
+    assert_null (hello_say (&hello, registry, false, NULL, &why));
+    assert_string_equal (why.text, "channels of a.1 is not an array");
     assert_int_equal (registry_size (registry), 0);
     registry_destroy (&registry);
 }

@@ -255,6 +255,7 @@ class Actor:
             raise ValueError(f"channel {channel} is not of a collection announced with channel()")
         at = datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="milliseconds")
         event = {"key": key, "type": type, "at": at.replace("+00:00", "Z"), "data": data}
+        wire.pack(wire.EVENT, channel=channel, **event)         # what cannot travel raises here
         with self._events_lock:
             kept = self._channels.setdefault(channel, _Channel(self._epoch))
             kept.add(event)
@@ -373,8 +374,8 @@ class Actor:
             try:
                 for message in wire.unpack(parts[1]):
                     self._message(None, parts[0], message)
-            except ValueError as error:
-                log.warning("malformed frame: %s", error)
+            except Exception:
+                log.warning("message dropped\n%s", traceback.format_exc())
 
     def _send(self, link, peer, number, fields):
         if link:

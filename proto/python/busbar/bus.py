@@ -283,7 +283,10 @@ class Bus:
             if target is None:
                 self.waiting.append(call)
             else:
-                self._send(call, target)
+                try:
+                    self._send(call, target)
+                except (TypeError, ValueError, OverflowError) as error:
+                    self._fail(call, 400, "INVALID", str(error))
 
     def _choose(self, call):
         live = [entry for entry in self.entries.values()

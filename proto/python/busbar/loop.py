@@ -1,13 +1,17 @@
 """A poll loop, and connections of it: DEALERs that say HELLO whenever they are connected."""
 
 import collections
+import logging
 import os
 import time
+import traceback
 
 import zmq
 from zmq.utils.monitor import recv_monitor_message
 
 from . import wire
+
+log = logging.getLogger("busbar")
 
 HWM = 10000
 _EVENTS = (zmq.EVENT_HANDSHAKE_SUCCEEDED | zmq.EVENT_DISCONNECTED
@@ -62,9 +66,12 @@ class Loop:
                     pass
             elif socket in self._readers:
                 self._readers[socket]()
-        while self._posted:
+        for _ in range(len(self._posted)):      # what is posted meanwhile waits for the next turn
             function, arguments = self._posted.popleft()
-            function(*arguments)
+            try:
+                function(*arguments)
+            except Exception:
+                log.error("%s failed\n%s", function, traceback.format_exc())
         self._flush()
 
     def _flush(self):
@@ -159,8 +166,10 @@ class Link:
             try:
                 for message in wire.unpack(parts[0]):
                     self.on_message(message)
-            except ValueError:
+            except Exception:
+                # whatever somebody says must not end the loop that serves everybody else
                 self.malformed += 1
+                log.warning("message dropped\n%s", traceback.format_exc())
 
     def send(self, number, **fields):
         data = wire.pack(number, **fields)
