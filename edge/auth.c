@@ -107,14 +107,20 @@ revoke_user (auth_t *self, text_t user, int64_t before)
     hash_put (self->users, user, value);
 }
 
+//  A user's name alone means every session seen here so far: who signs in again in the same second is
+//  another one, which no point in time could tell apart.
 void
 auth_revoke (auth_t *self, mp_t revoke)
 {
-    text_t jti = mp_text (mp_get (revoke, "jti"));
+    text_t jti = mp_text (mp_get (revoke, "jti")), user = mp_text (mp_get (revoke, "user"));
     int64_t before;
     revoke_jti (self, jti);
     if (mp_int_get (mp_get (revoke, "before"), &before))
-        revoke_user (self, mp_text (mp_get (revoke, "user")), before);
+        revoke_user (self, user, before);
+    else if (jti.size == 0 && user.size)
+        for (session_t *session = self->sessions; session; session = session->next)
+            if (text_is (user, session->user))
+                revoke_jti (self, text_of (session->jti));
     sessions_review (self);
 }
 
