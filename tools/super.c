@@ -15,6 +15,7 @@
 #define BACKOFF_MAX 5000
 #define SETTLED          10000  //  ms alive after which a process is taken as healthy again
 #define INTENSITY_WINDOW 60000           //  ten restarts in this many ms are borne, one more is not
+#define AGAIN_MS 1000
 
 struct super {
     loop_t *loop;
@@ -24,6 +25,7 @@ struct super {
     process_t *processes;        //  in order of their start
     bool stopping;
     int stage;                   //  being ended, while stopping
+    int64_t asked;               //  loop ms of the first wish to stop
     int code;
     int port;                    //  -1: no list is kept
     hook_t publish;
@@ -138,6 +140,9 @@ void
 super_stop (super_t *self)
 {
     if (self->stopping) {
+        //  One wish may come as two signals, to us and to our group.
+        if (loop_now (self->loop) - self->asked < AGAIN_MS)
+            return;
         log_warn ("asked again to stop: everything ends at once");
         for (process_t *process = self->processes; process; process = process->next)
             if (process->pid > 0)
@@ -145,6 +150,7 @@ super_stop (super_t *self)
         return;
     }
     self->stopping = true;
+    self->asked = loop_now (self->loop);
     self->stage = STAGE_COUNT - 1;
     for (process_t *process = self->processes; process; process = process->next)
         ltimer_end (&process->again);

@@ -4,6 +4,7 @@
 #include <grp.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/prctl.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -446,6 +447,18 @@ static const dependant_t dependants [] = { { "notebook", s_drop_notebook },
                                           { 0 } };
 static const tick_t ticks [] = { { 60000, s_release_claims }, { 30000, s_look_for_lost }, { 0 } };
 
+//  Become somebody else, and still die with the supervisor: the change of user forgets that wish.
+static bool
+s_become (uid_t user, gid_t group)
+{
+    int death = 0;
+    pid_t parent = getppid ();
+    prctl (PR_GET_PDEATHSIG, &death);
+    return setgroups (0, NULL) == 0 && setresgid (group, group, group) == 0
+           && setresuid (user, user, user) == 0 && prctl (PR_SET_PDEATHSIG, death) == 0
+           && getppid () == parent;
+}
+
 //  Root is for the spawner alone: this process becomes who owns the directory of its sockets.
 static bool
 s_drop_root (int argc, char **argv)
@@ -457,9 +470,7 @@ s_drop_root (int argc, char **argv)
     for (int n = 1; n < argc; n++)
         if (strncmp (argv [n], flag, sizeof flag - 1) == 0
             && stat (argv [n] + sizeof flag - 1, &about) == 0 && about.st_uid != 0)
-            return setgroups (0, NULL) == 0
-                   && setresgid (about.st_gid, about.st_gid, about.st_gid) == 0
-                   && setresuid (about.st_uid, about.st_uid, about.st_uid) == 0;
+            return s_become (about.st_uid, about.st_gid);
     return true;
 }
 
