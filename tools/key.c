@@ -17,12 +17,14 @@ static opt_t s_options [] = {
 static bool
 s_give_away (const place_t *place, const char *name)
 {
-    static const char *const endings [] = { "key", "pub" };
+    //  Making the first key makes the server's own pair, too.
+    char *const paths [] = { text_format ("%s/%s.key", place->keys, name),
+                             text_format ("%s/%s.pub", place->keys, name),
+                             text_format ("%s/broker.key", place->keys) };
     bool good = true;
-    for (int n = 0; n < 2; n++) {
-        char *path = text_format ("%s/%s.%s", place->keys, name, endings [n]);
-        good = (!place->drop || chown (path, place->uid, place->gid) == 0) && good;
-        free (path);
+    for (int n = 0; n < 3; n++) {
+        good = (!place->drop || chown (paths [n], place->uid, place->gid) == 0) && good;
+        free (paths [n]);
     }
     return good || complain (false, "%s: cannot give the key to %s", name, place->user);
 }
