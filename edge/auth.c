@@ -119,7 +119,7 @@ auth_revoke (auth_t *self, mp_t revoke)
         revoke_user (self, user, before);
     else if (jti.size == 0 && user.size)
         for (session_t *session = self->sessions; session; session = session->next)
-            if (text_is (user, session->user))
+            if (text_is (user, session->user) && strcmp (session->kind, "user") == 0)
                 revoke_jti (self, text_of (session->jti));
     sessions_review (self);
 }
