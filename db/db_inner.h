@@ -26,6 +26,7 @@ typedef struct call {
     struct call *next;
     statement_t *statement;
     PGresult *result;
+    char comment [96];       //  in front of the text; empty: sent by its prepared name
     size_t size;             //  of the block
     size_t count;
     const char *params [];

@@ -1,6 +1,8 @@
 //  db_lane.c -- READ and SLOW: single statements, each its own sync, spread over the connections.
 
+#include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "db/db_inner.h"
 
@@ -204,6 +206,17 @@ s_queue (db_t *db, db_lane_t lane, statement_t *statement, const char *const *pa
     s_append (&db->lanes [lane].waiting, op);
     db_wake (db);
     return op->handle;
+}
+
+void
+db_comment (db_t *self, uint64_t handle, const char *traceparent)
+{
+    op_t *op = self->lanes [DB_SLOW].waiting.last;
+    //  Nothing that could end the comment.
+    if (op && op->handle == handle && traceparent
+        && strspn (traceparent, "0123456789abcdef-") == strlen (traceparent))
+        snprintf (op->call->comment, sizeof op->call->comment, "/*traceparent='%.60s'*/ ",
+                  traceparent);
 }
 
 //  A single statement of the WRITE lane is a unit of one.

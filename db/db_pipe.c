@@ -100,10 +100,27 @@ segment_prepare (segment_t *self, statement_t *statement)
     s_sent (conn, PQsendPrepare (conn->pg, name, statement->text, 0, NULL));
 }
 
+static void
+s_run_commented (segment_t *self, call_t *call)
+{
+    buf_t text = { 0 };
+    s_step (self, call)->index = call->statement->index;
+    buf_puts (&text, call->comment);
+    buf_puts (&text, call->statement->text);
+    buf_putc (&text, 0);
+    s_sent (self->conn, PQsendQueryParams (self->conn->pg, (const char *) text.data,
+                                           (int) call->count, NULL, call->params, NULL, NULL, 0));
+    buf_free (&text);
+}
+
 void
 segment_run (segment_t *self, call_t *call)
 {
     conn_t *conn = self->conn;
+    if (*call->comment) {
+        s_run_commented (self, call);
+        return;
+    }
     prepared_t *prepared = s_prepared (conn, call->statement);
     bool ours = prepared->state == PREPARED_NOT;
     if (ours)

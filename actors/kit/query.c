@@ -65,6 +65,7 @@ req_db_try (req_t *req, db_lane_t lane, const char *name, const char *const *par
         db_query (db, lane, name, params, count, left == INT64_MAX ? 0 : left, s_done, &query);
     stop_t *stop = NULL;
     if (lane == DB_SLOW && !query.pause.done) {
+        db_comment (db, handle, req_trace (req));
         stop = req_alloc (req, sizeof *stop);
         *stop = (stop_t) { db, handle };
         if (req->cancelled)

@@ -31,7 +31,9 @@ static const char s_statements [] =
     "-- :name owe\n"
     "INSERT INTO debts (id, thing) VALUES ($1, $2)\n"
     "-- :name who\n"
-    "SELECT pg_backend_pid () AS pid, current_setting ('search_path') AS path\n";
+    "SELECT pg_backend_pid () AS pid, current_setting ('search_path') AS path\n"
+    "-- :name myself\n"
+    "SELECT current_query () || $1 AS value\n";
 
 typedef struct {
     loop_t *loop;
@@ -287,6 +289,23 @@ a_slow_statement_ends_at_its_deadline (void **state)
     assert_true (loop_now (ours->loop) - begin < 5000);
     for (int n = 0; n < 3; n++)
         assert_int_equal (heard [n].code, E_TIMEOUT);
+}
+
+static void
+a_slow_statement_carries_its_trace (void **state)
+{
+    ours_t *ours = *state;
+    static const char trace [] = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
+    const char *const comments [] = { trace, "*/ DROP TABLE things", NULL };
+    for (int n = 0; n < 3; n++) {
+        heard_t heard = { .ours = ours };
+        uint64_t handle = db_query (ours->db, DB_SLOW, "myself", P ("!"), 0, s_on_done, &heard);
+        db_comment (ours->db, handle, comments [n]);
+        assert_true (help_until (ours->loop, &heard.calls, 1));
+        assert_int_equal (heard.code, E_NONE);
+        assert_true (!strstr (heard.value, n ? "/*" : "no such text"));
+        assert_true (n || strstr (heard.value, "/*traceparent='00-0af7651916cd43dd8448"));
+    }
 }
 
 static void
@@ -558,6 +577,7 @@ main (void)
         TEST (a_changed_table_does_not_stop_a_prepared_read),
         TEST (lanes_do_not_wait_for_each_other),
         TEST (a_slow_statement_ends_at_its_deadline),
+        TEST (a_slow_statement_carries_its_trace),
         TEST (a_cancelled_statement_that_waits_is_never_sent),
         TEST (one_bad_unit_among_a_thousand),
         TEST (a_failure_at_the_commit_is_its_own),
