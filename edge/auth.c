@@ -72,20 +72,40 @@ is_revoked (auth_t *self, text_t user, text_t jti, int64_t iat)
     return before && iat && iat < *before;
 }
 
+//  Its sockets end, and who comes with its credential is asked about anew. The session after it.
+static session_t *
+session_revoke (auth_t *self, session_t *session)
+{
+    session->revoked = true;
+    session_ref (session);
+    hash_del (self->cache, text_of (session->hash));
+    live_revoked (self->edge->live, session);
+    session_t *next = session->next;
+    session_drop (&session);
+    return next;
+}
+
 static void
 sessions_review (auth_t *self)
 {
     for (session_t *session = self->sessions, *next; session; session = next) {
         next = session->next;
-        if (session->revoked || session == self->anon
-            || !is_revoked (self, text_of (session->user), text_of (session->jti), session->iat))
-            continue;
-        session->revoked = true;
-        session_ref (session);
-        hash_del (self->cache, text_of (session->hash));
-        live_revoked (self->edge->live, session);
+        if (!session->revoked && session != self->anon
+            && is_revoked (self, text_of (session->user), text_of (session->jti), session->iat))
+            next = session_revoke (self, session);
+    }
+}
+
+//  An API key outlives its user's sessions, but may mean something else after what ended them.
+//  No user: everybody's.
+static void
+keys_review (auth_t *self, text_t user)
+{
+    for (session_t *session = self->sessions, *next; session; session = next) {
         next = session->next;
-        session_drop (&session);
+        if (!session->revoked && text_is (TEXT ("key"), session->kind)
+            && (user.size == 0 || text_is (user, session->user)))
+            next = session_revoke (self, session);
     }
 }
 
@@ -107,8 +127,8 @@ revoke_user (auth_t *self, text_t user, int64_t before)
     hash_put (self->users, user, value);
 }
 
-//  A user's name alone means every session seen here so far: who signs in again in the same second is
-//  another one, which no point in time could tell apart.
+//  A user's name alone means every session seen here so far: who signs in again in the same second
+//  has another one, which no point in time could tell apart.
 void
 auth_revoke (auth_t *self, mp_t revoke)
 {
@@ -150,6 +170,9 @@ synced (void *arg, const bus_reply_t *reply)
     size_t size = epoch.size < sizeof self->epoch ? epoch.size : sizeof self->epoch - 1;
     memcpy (self->epoch, epoch.data ? epoch.data : "", size);
     self->epoch [size] = 0;
+    //  Something was missed; keys are not among the revocations.
+    if (!same || off > self->off)
+        keys_review (self, TEXT (""));
     self->off = same && self->off > off ? self->off : off;
     self->heard = self->synced = loop_now (self->edge->loop);
     sessions_review (self);
@@ -198,6 +221,8 @@ auth_event (auth_t *self, const wire_event_t *event)
         for (mp_iter_t it = mp_iter (mp_get (data, "jtis")); mp_next (&it);)
             revoke_jti (self, mp_text (it.value));
         revoke_user (self, mp_text (mp_get (data, "user")), mp_int (mp_get (data, "before")));
+        if (mp_int (mp_get (data, "before")))
+            keys_review (self, mp_text (mp_get (data, "user")));
     }
     else if (text_is (event->type, "grants"))
         live_grants (self->edge->live, mp_text (mp_get (data, "user")), mp_get (data, "audiences"));

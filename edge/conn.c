@@ -30,6 +30,7 @@ conn_new (edge_t *edge, int fd, const struct sockaddr *peer, bool admin)
         conn->next->link = &conn->next;
     edge->conns = conn;
     edge->conn_count++;
+    edge->accepted++;
     return conn;
 }
 

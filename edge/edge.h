@@ -92,7 +92,8 @@ struct edge {
     const char *environment;
     text_t jwt_secret;
     int64_t drain_until;
-    ltimer_t *drain_timer;
+    ltimer_t *drain_timer, *tidy;
+    uint64_t accepted, tidied;   //  connections ever, and at the last malloc_trim
     text_t anon_key;             //  empty: not asked for
     text_t cors_origins;         //  comma list; empty: any origin, no credentials
 };

@@ -9,7 +9,7 @@
 
 #define BODY_MAX_DEFAULT (1024 * 1024)
 #define LOCAL_BODY_MAX 65536
-#define SPARE_MAX 256
+#define SPARE_MAX 64
 #define STALL_MS 30000                   //  a peer that takes or gives nothing for so long
 #define WATCH_MS 250                     //  from then on we look whether the client is still there
 #define SWEEP_MS 250
@@ -67,8 +67,12 @@ request_free (request_t *req)
         auth_cancel (edge->auth, req->auth_wait);
     if (req->on_closed)
         req->on_closed (req);
-    if (!req->finished && req->answered)
+    if (!req->finished) {
+        //  The client left before anything was said: 499, as others call it.
+        if (!req->answered)
+            req->status = 499;
         stats_request (edge->stats, req);
+    }
     upload_free (req);
     request_soon_forget (req);
     session_drop (&req->session);
@@ -316,6 +320,13 @@ body_prepare (request_t *req)
         return true;
     }
     body_kind_t kind = body_kind_of (req->content_type);
+    char encoding [32];
+    if (!(route && (route->raw || route->upload))
+        && conn_header (req->conn, WSI_TOKEN_HTTP_CONTENT_ENCODING, encoding, sizeof encoding)
+        && strcasecmp (encoding, "identity") != 0) {
+        request_refuse (req, E_MEDIA_TYPE, "compressed bodies are not supported");
+        return false;
+    }
     if (kind == BODY_MULTIPART
         && !boundary_parse (req->content_type, req->boundary, sizeof req->boundary)) {
         request_refuse (req, E_INVALID, "multipart body needs a boundary");
@@ -372,7 +383,7 @@ request_body (conn_t *conn, const char *data, size_t size)
     if (req->body_seen == 0 && conn->served > 1 && size > length + 1
         && memcmp (data, verb, length) == 0 && data [length] == ' ' && data [length + 1] == '/')
         return -1;
-    //  4.3 hands over what is pipelined behind the body as body, and would not say that it is whole.
+    //  4.3 hands over what is pipelined behind the body as body, and never says that it is whole.
     bool excess = req->body_seen + size > req->body_size;
     if (excess) {
         size = req->body_size - req->body_seen;

@@ -2,6 +2,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <malloc.h>
 #include <netdb.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
@@ -18,8 +19,10 @@
 #include "proto/secrets.h"
 
 #define PROTOCOLS_MAX 12
+#define TIDY_MS 5000
+#define TIDY_AFTER 256
 #define SERVE_BUF (64 * 1024 + LWS_PRE)
-//  connections whose header is under way, 12 KiB each; others wait
+//  connections whose header is under way, 8 KiB each; others wait
 #define HEADERS_MAX 4096
 
 static opt_t s_options [] = {
@@ -180,7 +183,7 @@ context_open (edge_t *edge)
     struct lws_context_creation_info info = {
         .port = CONTEXT_PORT_NO_LISTEN_SERVER, .protocols = s_protocols, .user = edge,
         .options = LWS_SERVER_OPTION_VALIDATE_UTF8 | LWS_SERVER_OPTION_EXPLICIT_VHOSTS,
-        .pt_serv_buf_size = SERVE_BUF, .max_http_header_data = 12288,
+        .pt_serv_buf_size = SERVE_BUF, .max_http_header_data = 8192,
         .max_http_header_pool = HEADERS_MAX,
         .timeout_secs = 20, .timeout_secs_ah_idle = 10,
         .keepalive_timeout = (int) opt_int (s_options, "keep-alive"),
@@ -206,6 +209,19 @@ loop_nest (edge_t *edge)
     fd.filefd = fcntl (loop_fd (edge->loop), F_DUPFD_CLOEXEC, 3);
     return fd.filefd >= 0
         && lws_adopt_descriptor_vhost (edge->vhost, LWS_ADOPT_RAW_FILE_DESC, fd, "http", NULL);
+}
+
+//  Every connection begins with 8 KiB for its header; what is free between those that stay goes
+//  back to the system after a wave of them.
+static void
+tidy (void *arg)
+{
+    edge_t *edge = arg;
+    if (edge->accepted - edge->tidied > TIDY_AFTER) {
+        edge->tidied = edge->accepted;
+        malloc_trim (0);
+    }
+    ltimer_set (edge->tidy, TIDY_MS);
 }
 
 static void
@@ -297,6 +313,8 @@ edge_make (edge_t *edge)
     edge->limiter = limiter_new (edge);
     edge->live = live_new (edge);
     edge->sweep = loop_timer (edge->loop, requests_sweep, edge);
+    edge->tidy = loop_timer (edge->loop, tidy, edge);
+    ltimer_set (edge->tidy, TIDY_MS);
 }
 
 static void
@@ -311,6 +329,7 @@ edge_free (edge_t *edge)
     directory_destroy (&edge->directory);
     bus_destroy (&edge->bus);
     ltimer_end (&edge->sweep);
+    ltimer_end (&edge->tidy);
     ltimer_end (&edge->drain_timer);
     zmq_ctx_term (edge->zmq);
     loop_destroy (&edge->loop);

@@ -106,6 +106,13 @@ def test_a_media_type_nobody_reads_is_415(edge):
     assert edge.post("/raw", b"<a/>", {"Content-Type": "application/xml"}).json["size"] == 4
 
 
+def test_a_compressed_body_is_415_not_garbage(edge):
+    packed = gzip.compress(b'{"a":1}')
+    headers = {"Content-Type": "application/json", "Content-Encoding": "gzip"}
+    assert edge.post("/echo", packed, headers).status == 415
+    assert edge.post("/echo", b"{}", {**headers, "Content-Encoding": "identity"}).status == 200
+
+
 def test_headers_of_an_actor_come_through_and_cannot_break_out(edge):
     answer = edge.get("/tagged")
     assert answer.headers["x-shop"] == "yes"

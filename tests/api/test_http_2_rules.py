@@ -157,6 +157,7 @@ def test_a_client_that_leaves_cancels_its_call(edge):
     wait_for(lambda: "busbar_edge_bus_in_flight 1" in edge.get("/metrics", port=edge.admin_port).body.decode())
     raw.close()
     wait_for(lambda: edge.get("/orders/count").json["cancelled"] == before + 1, what="cancelled")
+    wait_for(lambda: "route=/slow ip=127.0.0.1 status=499" in edge.logged(), what="log line")
 
 
 def test_a_get_may_take_longer_than_the_library_allows(edge):

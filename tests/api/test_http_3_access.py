@@ -134,6 +134,7 @@ def test_sign_in_is_limited_per_account_and_per_address():
 def test_users_have_their_own_buckets():
     edge = Edge("--limit-normal", "1/h:4").ready("/health")
     try:
+        wait_for(lambda: edge.get("/health").json["services"].get("shop") == "healthy")
         assert [edge.get("/me", token=token("ann")).status for _ in range(6)] == [200] * 4 + [429] * 2
         assert edge.get("/me", token=token("adam")).status == 200
     finally:
