@@ -15,7 +15,9 @@
 extern const field_t user_fields [];     //  reply shape of a user object
 
 //  ---------------------------------------------------------------- password.c
-//  Hash a new password, after checking its length (fails the request on `field`). Request memory.
+//  Fail the request on `field` when the password is too short or too long.
+void password_check (req_t *req, const char *password, const char *field);
+//  Hash a new password that passes the check. Request memory.
 CO const char *password_hash (req_t *req, const char *password, const char *field);
 //  Does it fit the hash? A NULL hash costs the same time and never fits.
 CO bool password_fits (req_t *req, const char *password, const char *hash);

@@ -96,8 +96,10 @@ change_member (req_t *req, const char *statement, const char *member, const char
     unit_t *unit = unit_new (req);
     if (role)
         unit_add (unit, statement, req_user (req), req_id (req), member, role, audit_meta (req));
-    else
+    else {
         unit_add (unit, statement, req_user (req), req_id (req), member, audit_meta (req));
+        unit_message (unit, "Deleted");
+    }
     unit_also (unit, "grants_event", member);
     row_t row = unit_commit (unit);
     if (row_none (row))
@@ -155,6 +157,7 @@ keys_delete (req_t *req)
 {
     unit_t *unit = unit_new (req);
     unit_add (unit, "key_delete", req_user (req), req_id (req), audit_meta (req));
+    unit_message (unit, "Deleted");
     if (row_none (unit_commit (unit)))
         fail (req, E_NOT_FOUND, "API key not found");
     reply_message (req, 200, "Deleted");

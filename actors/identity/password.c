@@ -53,14 +53,20 @@ new_setting (req_t *req)
     return setting;
 }
 
-const char *
-password_hash (req_t *req, const char *password, const char *field)
+void
+password_check (req_t *req, const char *password, const char *field)
 {
     size_t size = strlen (password);
     if (size < PASSWORD_MIN)
         fail_field (req, E_INVALID, field, "must have at least %d characters", PASSWORD_MIN);
     if (size > PASSWORD_MAX)
         fail_field (req, E_INVALID, field, "must have at most %d bytes", PASSWORD_MAX);
+}
+
+const char *
+password_hash (req_t *req, const char *password, const char *field)
+{
+    password_check (req, password, field);
     const char *hash = hash_with (req, password, new_setting (req));
     if (!hash)
         fail (req, E_INTERNAL, "cannot hash the password");

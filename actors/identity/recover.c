@@ -7,6 +7,8 @@
 
 #define CODE_SECONDS_RESET 3600
 #define CODE_SECONDS_VERIFY (24 * 3600)
+#define CHANGED "Password changed"
+#define RESET "Password has been reset"
 
 static bool
 is_reset (const char *purpose)
@@ -93,40 +95,53 @@ email_send_code (req_t *req, const char *user, const char *email, const char *pu
     }
 }
 
-//  Set a new password; every other session of the user ends.
 static void
-set_password (req_t *req, const char *user, const char *password, const char *field,
-              const char *spare)
+put_true (req_t *req, row_t row, buf_t *body)
 {
-    const char *hash = password_hash (req, password, field);
+    (void) req;
+    if (!row_none (row))
+        mp_put_bool (body, true);
+}
+
+//  Set a new password; every other session of the user ends. No message: the answer will be true.
+static void
+set_password (req_t *req, const char *user, const char *password, const char *spare,
+              const char *message)
+{
+    const char *hash = password_hash (req, password, "new_password");
     unit_t *unit = unit_new (req);
     unit_add (unit, "user_set_password", user, hash, spare, audit_meta (req));
+    if (message)
+        unit_message (unit, message);
+    else
+        unit_answer (unit, put_true);
     if (row_none (unit_commit (unit)))
         fail (req, E_NOT_FOUND, "user not found");
 }
 
 static void
-change (req_t *req)
+change (req_t *req, const char *message)
 {
     row_t row = db_row (req, "user_hash", req_user (req));
     const char *hash = row_none (row) ? NULL : row_str (row, "password_hash");
     if (!password_fits (req, req_str (req, "current_password"), hash))
         fail_field (req, E_INVALID, "current_password", "is not your password");
-    set_password (req, req_user (req), req_str (req, "new_password"), "new_password",
-                  req_copy (req, mp_text (mp_get (req_identity (req), "jti"))));
+    set_password (req, req_user (req), req_str (req, "new_password"),
+                  req_copy (req, mp_text (mp_get (req_identity (req), "jti"))), message);
 }
+
 
 void
 password_change (req_t *req)
 {
-    change (req);
-    reply_message (req, 200, "Password changed");
+    change (req, CHANGED);
+    reply_message (req, 200, CHANGED);
 }
 
 void
 password_change_true (req_t *req)
 {
-    change (req);
+    change (req, NULL);
     reply_json (req, 200, TEXT ("true"));
 }
 
@@ -163,11 +178,9 @@ void
 password_reset (req_t *req)
 {
     const char *password = req_str (req, "new_password");
-    if (strlen (password) < PASSWORD_MIN)            //  before the code is used up
-        fail_field (req, E_INVALID, "new_password", "must have at least %d characters",
-                    PASSWORD_MIN);
-    set_password (req, use_code (req, "reset"), password, "new_password", NULL);
-    reply_message (req, 200, "Password has been reset");
+    password_check (req, password, "new_password");  //  before the code is used up
+    set_password (req, use_code (req, "reset"), password, NULL, RESET);
+    reply_message (req, 200, RESET);
 }
 
 void

@@ -186,6 +186,15 @@ sign_in (req_t *req)
     reply_session (req, 200, user, keys->jti, keys->refresh);
 }
 
+//  The session that the caller's token is of. NULL: an API key, whose jti is its own id.
+static const char *
+own_jti (req_t *req)
+{
+    if (!text_is (mp_text (mp_get (req_identity (req), "kind")), "user"))
+        return NULL;
+    return req_copy (req, mp_text (mp_get (req_identity (req), "jti")));
+}
+
 //  The refresh token comes in the body or as Bearer; a live access token may be exchanged too.
 void
 sign_refresh (req_t *req)
@@ -201,8 +210,7 @@ sign_refresh (req_t *req)
         unit_add (unit, "session_refresh", hash, seconds);
     }
     else if (req_user (req))
-        unit_add (unit, "session_extend", req_user (req),
-                  req_copy (req, mp_text (mp_get (req_identity (req), "jti"))), seconds);
+        unit_add (unit, "session_extend", req_user (req), own_jti (req), seconds);
     else
         fail_field (req, E_INVALID, "refresh_token", "is required");
     row_t user = unit_commit (unit);
@@ -213,26 +221,30 @@ sign_refresh (req_t *req)
     reply_session (req, 200, user, row_str (user, "jti"), refresh);
 }
 
-//  The caller's edge forgets the token before the answer leaves: meta.revoke.
+//  The caller's edge forgets the token before the answer leaves: meta.revoke; with `all` every token
+//  issued before now.
 static void
-tell_edge (req_t *req, const char *jti)
+tell_edge (req_t *req, const char *jti, bool all)
 {
     buf_t *revoke = req_buf (req);
-    mp_put_map (revoke, jti ? 2 : 1);
+    mp_put_map (revoke, all ? 3 : 2);
     mp_pair_str (revoke, "user", req_user (req));
-    if (jti)
-        mp_pair_str (revoke, "jti", jti);
+    mp_pair_str (revoke, "jti", jti);
+    if (all)
+        mp_pair_int (revoke, "before", loop_wall (req_actor (req)->loop) / 1000);
     reply_meta (req, "revoke", mp_buf (revoke));
 }
 
 void
 sign_out (req_t *req)
 {
-    const char *jti = req_copy (req, mp_text (mp_get (req_identity (req), "jti")));
+    const char *jti = own_jti (req);
+    if (!jti)
+        fail (req, E_INVALID, "an API key has no session to end");
     unit_t *unit = unit_new (req);
     unit_add (unit, "session_end", req_user (req), jti, audit_meta (req));
     unit_commit (unit);
-    tell_edge (req, jti);
+    tell_edge (req, jti, false);
     reply_message (req, 200, "Signed out successfully");
 }
 
@@ -241,8 +253,9 @@ sign_out_all (req_t *req)
 {
     unit_t *unit = unit_new (req);
     unit_add (unit, "sessions_end", req_user (req), audit_meta (req));
+    unit_message (unit, "Signed out everywhere");
     unit_commit (unit);
-    tell_edge (req, NULL);
+    tell_edge (req, own_jti (req), true);
     reply_message (req, 200, "Signed out everywhere");
 }
 

@@ -19,20 +19,20 @@ user_me (req_t *req)
 }
 
 static void
-update_user (req_t *req, const char *user)
+add_update (req_t *req, unit_t *unit, const char *user)
 {
     const char *name = req_str (req, "full_name");
-    unit_t *unit = unit_new (req);
     unit_add (unit, "user_update", user, name ? name : req_str (req, "name"),
               req_str (req, "avatar"), req_str (req, "email"), req_str (req, "username"),
               req_str (req, "department"), req_str (req, "organization"), audit_meta (req));
-    reply_body (req, 200, unit_commit (unit), "user");
 }
 
 void
 user_change_me (req_t *req)
 {
-    update_user (req, req_user (req));
+    unit_t *unit = unit_new (req);
+    add_update (req, unit, req_user (req));
+    reply_body (req, 200, unit_commit (unit), "user");
 }
 
 void
@@ -163,28 +163,36 @@ subject (req_t *req, bool self_too)
     return id;
 }
 
+//  What the update makes of the role. NULL: it stays, also when a client sends back what is there.
+static const char *
+new_role (req_t *req, const char *user)
+{
+    row_t row = db_row (req, "user_role", user);
+    const char *now = row_none (row) ? "" : row_str (row, "role"), *role = req_str (req, "role");
+    bool is_super = strcmp (now, "super_admin") == 0;
+    if (role ? strcmp (role, now) == 0
+             : !req_has (req, "is_superuser") || req_bool (req, "is_superuser") == is_super)
+        return NULL;
+    return role_of (req);
+}
+
+//  Everything or nothing.
 void
 users_update (req_t *req)
 {
-    const char *id = subject (req, true);
-    if (req_has (req, "password")) {
-        const char *hash = password_hash (req, req_str (req, "password"), "password");
-        unit_t *unit = unit_new (req);
-        unit_add (unit, "user_set_password", id, hash, NULL, audit_meta (req));
-        unit_commit (unit);
-    }
-    if (req_has (req, "is_active")) {
-        unit_t *unit = unit_new (req);
-        unit_add (unit, "user_set_active", id, req_bool (req, "is_active") ? "true" : "false",
-                  audit_meta (req));
-        unit_commit (unit);
-    }
-    if (req_has (req, "role") || req_has (req, "is_superuser")) {
-        unit_t *unit = unit_new (req);
-        unit_add (unit, "user_set_role", id, role_of (req), audit_meta (req));
-        unit_commit (unit);
-    }
-    update_user (req, id);
+    const char *id = subject (req, true), *role = new_role (req, id), *hash = NULL;
+    if (req_has (req, "password"))
+        hash = password_hash (req, req_str (req, "password"), "password");
+    unit_t *unit = unit_new (req);
+    if (hash)
+        unit_also (unit, "user_set_password", id, hash, NULL, audit_meta (req));
+    if (req_has (req, "is_active"))
+        unit_also (unit, "user_set_active", id, req_bool (req, "is_active") ? "true" : "false",
+                   audit_meta (req));
+    if (role)
+        unit_also (unit, "user_set_role", id, role, audit_meta (req));
+    add_update (req, unit, id);
+    reply_body (req, 200, unit_commit (unit), "user");
 }
 
 static void
