@@ -56,11 +56,21 @@ reply_meta (req_t *req, const char *name, mp_t value)
     req->pairs = pair;
 }
 
+//  A handler that knows better when to try again has said so in a header.
+static bool
+s_says_when (req_t *req)
+{
+    for (extra_t *at = req->headers; at; at = at->next)
+        if (strcasecmp (at->name, "Retry-After") == 0)
+            return true;
+    return false;
+}
+
 mp_t
 answer_meta (req_t *req, unsigned status)
 {
     buf_t *meta = &req->kit->meta;
-    bool retry = status >= 400 && error_retry (req->code) && !req->unknown;
+    bool retry = status >= 400 && error_retry (req->code) && !req->unknown && !s_says_when (req);
     buf_clear (meta);
     if (!req->headers && !req->pairs && !req->ignored && !retry && !req->unknown && !req->streaming
         && !req->live_ch)

@@ -123,8 +123,9 @@ CO db_result_t req_db_try (req_t *req, db_lane_t lane, const char *name, const c
 //  A write unit: everything this request changes, with its events, committed together. Events are
 //  made in SQL by base.live_add (…) in a column named live, live2, …: after the commit they are
 //  published, and the answer carries "live": {ch, epoch, off} of the first. With an Idempotency-Key
-//  the answer (first row of the last statement, status of the route; or what unit_answer builds) is
-//  stored in the same commit and given again to a repeated request.
+//  the answer (first row of the last statement, or just its column `body`; status of the route; or
+//  what unit_message says or unit_answer builds) is stored in the same commit and given again to a
+//  repeated request.
 typedef struct unit unit_t;
 unit_t *unit_new (req_t *req);
 #define unit_add(unit, name, ...) unit_add_ (unit, name, DB_PARAMS (__VA_ARGS__))
@@ -138,6 +139,8 @@ void unit_event (unit_t *unit, const char *channel, const char *key, const char 
 //  `build` runs before the commit, maybe twice: it neither fails nor suspends. An empty body stores
 //  nothing; so does a last row that is absent or whose id is null (a refused transition).
 void unit_answer (unit_t *unit, void (*build) (req_t *req, row_t last, buf_t *body));
+//  The answer will be {"message": …}; the text must live as long as the request.
+void unit_message (unit_t *unit, const char *message);
 //  Commit; rows of the last statement added by unit_add. A failure fails the request.
 CO row_t unit_commit (unit_t *unit);
 CO db_result_t unit_try (unit_t *unit);                           //  answers a failure instead

@@ -12,6 +12,7 @@ struct unit {
     size_t count;
     size_t last;  //  position of the last statement of unit_add; the answer comes from there
     void (*build) (req_t *req, row_t last, buf_t *body);
+    const char *message;
     pause_t pause;
     db_result_t *results;
 };
@@ -75,6 +76,12 @@ void
 unit_answer (unit_t *unit, void (*build) (req_t *req, row_t last, buf_t *body))
 {
     unit->build = build;
+}
+
+void
+unit_message (unit_t *unit, const char *message)
+{
+    unit->message = message;
 }
 
 //  ---------------------------------------------------------------- events of committed results
@@ -165,6 +172,26 @@ s_row (const db_result_t *result)
     return (row_t) { result->result, result->result && PQntuples (result->result) > 0 ? 0 : -1 };
 }
 
+//  A column named body is the whole answer, ready JSON.
+static void
+s_put_answer (unit_t *unit, row_t row, buf_t *body)
+{
+    req_t *req = unit->req;
+    int whole = unit->message ? -1 : PQfnumber (row.result, "body");
+    if (whole >= 0 && !PQgetisnull (row.result, row.row, whole)) {
+        const char *json = PQgetvalue (row.result, row.row, whole);
+        mp_put_ext (body, MP_EXT_JSON, json, strlen (json));
+        return;
+    }
+    size_t mark = mp_open_map (body);
+    uint32_t pairs = 1;
+    if (unit->message)
+        mp_pair_str (body, "message", unit->message);
+    else
+        pairs = row_put (req, body, row);
+    mp_close (body, mark, pairs + req_live_put (req, body));
+}
+
 //  The answer that a repeated request will get, in the same commit. Nothing is stored for a row
 //  that is not there or that a guarded transition refused (null id): that request may be made
 //  again.
@@ -187,11 +214,8 @@ s_before (void *arg, db_unit_t *inner, db_result_t *results, size_t count, error
     buf_clear (body);
     if (unit->build)
         unit->build (req, row, body);
-    else {
-        size_t mark = mp_open_map (body);
-        uint32_t pairs = row_put (req, body, row);
-        mp_close (body, mark, pairs + req_live_put (req, body));
-    }
+    else
+        s_put_answer (unit, row, body);
     if (body->size)
         idem_store (req, inner, mp_buf (body));
     return true;

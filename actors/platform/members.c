@@ -71,6 +71,7 @@ members_delete (req_t *req)
         fail (req, E_FORBIDDEN, "only the owner removes others");
     unit_t *unit = unit_new (req);
     unit_add (unit, "member_delete", req_id (req), member);
+    unit_message (unit, "Deleted");
     row_t row = unit_commit (unit);
     if (row_none (row))
         fail (req, E_NOT_FOUND, "member not found");
