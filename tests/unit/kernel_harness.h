@@ -20,8 +20,11 @@
 #include "actors/kernels/sandbox.h"
 #include "actors/kernels/spawner.h"
 
-static const char *const python_argv [] = { "/usr/bin/python3",  "-m", "ipykernel_launcher", "-f",
-                                           "{connection_file}", NULL };
+//  From Python 3.12 on a fork beside threads is warned of, and a kernel has threads: not what is
+//  looked at here.
+static const char *const python_argv [] = {
+    "/usr/bin/python3", "-W", "ignore::DeprecationWarning", "-m", "ipykernel_launcher", "-f",
+    "{connection_file}", NULL };
 static const char *const r_argv [] = { "R",      "--slave",           "-e", "IRkernel::main()",
                                       "--args", "{connection_file}", NULL };
 
