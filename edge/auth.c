@@ -398,12 +398,22 @@ token_start (auth_t *self, text_t token, const char *hash, fault_t *fault)
     mp_t claims = mp_buf (&s_claims);
     if (verdict != TOKEN_OK)
         fault_set (fault, E_UNAUTHORIZED, "%s", token_verdict_text (verdict));
+    else if (mp_type (mp_get (claims, "jti")) != MP_TEXT)
+        fault_set (fault, E_UNAUTHORIZED, "token names no session");
     else if (is_revoked (self, claims_user (claims), mp_text (mp_get (claims, "jti")),
                          mp_int (mp_get (claims, "iat"))))
         fault_set (fault, E_UNAUTHORIZED, "signed out");
     else
         return check_start (self, hash, false, claims);
     return NULL;
+}
+
+bool
+auth_known (auth_t *self, session_t *session)
+{
+    fault_t fault = { 0 };
+    return loop_now (self->edge->loop) - session->checked < CACHE_MS
+           && auth_good (self, session, &fault);
 }
 
 void *
