@@ -5,6 +5,7 @@
 #include "kernels.h"
 
 #define EVENTS_WAIT 25000    //  ms that a poll waits at most
+#define QUEUE_MAX 200        //  cells that wait for one kernel
 #define ELSEWHERE_EVERY 250  //  ms between looks at an execution that runs in another instance
 
 //  ---- answers ----
@@ -60,7 +61,7 @@ execution_list (req_t *req)
 //  ---- start ----
 
 //  A kernel for it, or the reason why there is none, before anything is written.
-static kernel_t *
+static CO kernel_t *
 s_kernel (req_t *req, const char *notebook, const char *language, const char *owner)
 {
     kernels_t *kernels = kernels_of (req);
@@ -73,6 +74,8 @@ s_kernel (req_t *req, const char *notebook, const char *language, const char *ow
     kernel_t *kernel = pool_take (kernels->pool, notebook, language, owner, &code, &why);
     if (!kernel)
         fail (req, code, "%s", why);
+    if (kernel_queued (kernel) >= QUEUE_MAX)
+        fail (req, E_RATE_LIMITED, "%d cells wait for this kernel already", QUEUE_MAX);
     return kernel;
 }
 
@@ -140,6 +143,8 @@ execution_start (req_t *req)
         fail (req, E_UNAVAILABLE, "kernels are being restarted");
     if (strcmp (language, "sql") != 0)
         s_kernel (req, notebook, language, req_str (req, "owner"));
+    else if (sql_full (kernels, req_str (req, "owner")))
+        fail (req, E_RATE_LIMITED, "too many SQL cells wait already");
     notebook_claim (kernels, notebook);
     const char *id = s_begin (req);
     record_wait (req, id, false, req_int (req, "wait_ms"));

@@ -577,17 +577,16 @@ s_on_farewell (void *arg)
 }
 
 void
-kernel_stop (kernel_t *self, const char *why)
+kernel_stop (kernel_t *self, const char *why, bool at_once)
 {
-    bool starting = strcmp (self->state, "starting") == 0;
-    bool busy = self->running;
+    //  A busy one would not listen (R), and nobody waits for what it does.
+    at_once |= self->running || strcmp (self->state, "starting") == 0;
     if (!s_step (self, "stop"))
         return;
     ltimer_stop (self->harsh);
     s_fail_all (self, "aborted", "aborted", "KernelStopped", why);
     self->step = 0;
-    //  A busy one would not listen (R), and nobody waits for what it does.
-    if (starting || busy)
+    if (at_once)
         box_kill (self->box);
     else
         jupyter_shutdown (self->jupyter);

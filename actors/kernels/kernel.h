@@ -78,8 +78,8 @@ void kernel_run (kernel_t *self, cell_t *cell);
 void kernel_interrupt (kernel_t *self, cell_t *cell);
 //  False: the cell does not ask.
 bool kernel_input (kernel_t *self, cell_t *cell, text_t value);
-//  Shut down politely, then less so. Its cells are aborted with `why`.
-void kernel_stop (kernel_t *self, const char *why);
+//  Shut down politely, then less so; or at once. Its cells are aborted with `why`.
+void kernel_stop (kernel_t *self, const char *why, bool at_once);
 
 //  "starting", "idle", "busy", "interrupting", "stopping", "dead"
 const char *kernel_state (const kernel_t *self);

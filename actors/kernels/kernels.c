@@ -135,6 +135,35 @@ s_may (req_t *req, const kernel_t *kernel)
     return user ? owner && strcmp (owner, user) == 0 : req_is_admin (req);
 }
 
+//  What the other instances have; one that does not answer is left out.
+static CO uint32_t
+s_put_others (req_t *req, buf_t *body)
+{
+    actor_t *actor = req_actor (req);
+    const char *slots [16];
+    size_t count = 0;
+    uint32_t kernels = 0;
+    bus_entry_t entry;
+    for (size_t at = 0; count < 16 && bus_each_entry (actor->bus, &at, &entry);)
+        if (strcmp (entry.name, actor->name) == 0 && strcmp (entry.slot, actor->slot) != 0
+            && strcmp (entry.state, "up") == 0)
+            slots [count++] = req_copy (req, text_of (entry.slot));
+    buf_t *params = req_buf (req);
+    mp_put_map (params, 1);
+    mp_pair_bool (params, "here", true);
+    for (size_t n = 0; n < count; n++) {
+        bus_reply_t reply = req_call (
+            req, "kernels.list", mp_buf (params), mp_none,
+            &(req_call_t) { .slot = slots [n], .ttl = 2000, .operator = !req_user (req) });
+        for (mp_iter_t it = mp_iter (reply.body);
+             mp_type (reply.body) == MP_ARRAY && mp_next (&it);) {
+            mp_put (body, it.value);
+            kernels++;
+        }
+    }
+    return kernels;
+}
+
 static void
 kernels_list (req_t *req)
 {
@@ -148,6 +177,8 @@ kernels_list (req_t *req)
             s_put_kernel (body, kernel, loop_now (kernels->actor->loop));
             count++;
         }
+    if (!req_bool (req, "here"))
+        count += s_put_others (req, body);
     mp_close (body, mark, count);
     reply_mp (req, 200, mp_buf (body));
 }
@@ -280,16 +311,25 @@ s_lose (req_t *req, const char *instance)
                   log_num (rows_count (rows)));
 }
 
+//  Of instances on one machine each has a quarter of the uids.
+static uint32_t
+s_uid_base (const actor_t *actor, uint32_t count)
+{
+    const char *number = strrchr (actor->slot, '.');
+    uint32_t instance = number ? (uint32_t) strtoul (number + 1, NULL, 10) : 1;
+    return (uint32_t) opt_int (s_options, "uid-base") + (instance + 3) % 4 * count;
+}
+
 static void
 s_configure (kernels_t *kernels)
 {
     actor_t *actor = kernels->actor;
+    uint32_t uids = (uint32_t) opt_int (s_options, "uid-count") / 4;
     char dir [256];
     snprintf (dir, sizeof dir, "%s/k", actor->var_dir);
     kernels->sandbox = sandbox_new (actor->loop, s_spawner, &(sandbox_conf_t) {
         .dir = xstrdup (dir), .unsandboxed = opt_bool (s_options, "allow-unsandboxed"),
-        .uid_base = (uint32_t) opt_int (s_options, "uid-base"),
-        .uid_count = (uint32_t) opt_int (s_options, "uid-count"),
+        .uid_base = s_uid_base (actor, uids), .uid_count = uids,
         .disk = (unsigned) opt_int (s_options, "kernel-disk"),
         .processes = (unsigned) opt_int (s_options, "kernel-processes") });
     kernels->records = hash_new (NULL);
@@ -404,6 +444,8 @@ static const field_t event_fields [] = { { "from", T_INT, .min = 0, .max = INT64
                                         { 0 } };
 
 static const field_t input_fields [] = { { "value", T_TEXT, REQUIRED, .max = 65536 }, { 0 } };
+static const field_t here_fields [] = {
+    { "here", T_BOOL, .doc = "only those of the process that answers" }, { 0 } };
 static const field_t notebook_fields [] = { { "notebook_id", T_UUID, REQUIRED }, { 0 } };
 
 #define EVENTS                                                                                     \
@@ -429,8 +471,8 @@ static const route_t routes [] = {
             .spec.status = 202, .spec.doc = "Stop an execution, harder and harder until it ends"),
     ACTION ("executions.input", "POST", "/executions/:id/input", execution_input,
             .spec.in = input_fields, .spec.doc = "Answer what the execution asks"),
-    ACTION ("kernels.list", "GET", "/kernels", kernels_list, .spec.reply = "array",
-            .spec.doc = "Kernels of the caller that run now"),
+    ACTION ("kernels.list", "GET", "/kernels", kernels_list, .spec.in = here_fields,
+            .spec.reply = "array", .spec.doc = "Kernels of the caller that run now"),
     ACTION ("kernels.restart", "POST", "/kernels/:notebook_id/restart", kernels_restart,
             .spec.in = notebook_fields, .spec.reply = "array",
             .spec.doc = "Give a notebook fresh kernels"),

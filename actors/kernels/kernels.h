@@ -89,6 +89,8 @@ CO void execution_input (req_t *req);
 
 //  Run it in a coroutine of its own; tells the record.
 void sql_start (record_t *record, const char *owner, const char *code);
+//  Has this user more SQL cells under way than one may have?
+bool sql_full (const kernels_t *kernels, const char *owner);
 CO void guest_forget (req_t *req, const char *user);
 
 //  ---------------------------------------------------------------- who serves a notebook

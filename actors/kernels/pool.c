@@ -115,7 +115,7 @@ s_end_the_loudest (pool_t *self)
     if (loudest && process_own_memory () > self->conf.own_memory) {
         log_warn ("kernel sends faster than it can be read", "kernel", kernel_id (loudest),
                   "bytes", log_num ((int64_t) most));
-        kernel_stop (loudest, "kernel sent output faster than it can be read");
+        kernel_stop (loudest, "kernel sent output faster than it can be read", false);
     }
 }
 
@@ -128,7 +128,7 @@ s_on_look (void *arg)
         kernel_t *kernel = self->kernels [n];
         if (kernel && kernel_notebook (kernel) && kernel_unused (kernel) && !s_stopping (kernel)
             && now - kernel_used (kernel) > self->conf.cull)
-            kernel_stop (kernel, "kernel was idle");
+            kernel_stop (kernel, "kernel was idle", false);
     }
     s_end_the_loudest (self);
     ltimer_set (self->look, LOOK_EVERY);
@@ -157,7 +157,7 @@ s_room (pool_t *self, const char *user, size_t most)
         return true;
     kernel_t *idle = s_idlest (self, user);
     if (idle)
-        kernel_stop (idle, "another notebook needed its kernel");
+        kernel_stop (idle, "another notebook needed its kernel", false);
     return idle;
 }
 
@@ -211,7 +211,7 @@ pool_stop (pool_t *self, const char *notebook, const char *language, const char 
             || (language && strcmp (kernel_language (kernel), language) != 0)
             || s_stopping (kernel))
             continue;
-        kernel_stop (kernel, why);
+        kernel_stop (kernel, why, false);
         count++;
     }
     return count;
@@ -262,7 +262,7 @@ pool_close (pool_t *self, const char *why)
     self->open = false;
     for (size_t n = 0; n < KERNELS_MAX; n++)
         if (self->kernels [n])
-            kernel_stop (self->kernels [n], why);
+            kernel_stop (self->kernels [n], why, true);
 }
 
 void

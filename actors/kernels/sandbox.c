@@ -352,7 +352,12 @@ s_bare_dir (box_t *self, const box_conf_t *conf, char connection [96])
     random_bytes (random, sizeof random);
     for (size_t n = 0; n < sizeof random; n++)
         snprintf (name + 2 * n, 3, "%02x", random [n]);
-    snprintf (self->dir, sizeof self->dir, "%s/%s", self->sandbox->conf.dir, name);
+    //  Longer ones would not fit into the address of a socket either.
+    if (snprintf (self->dir, sizeof self->dir, "%s/%s", self->sandbox->conf.dir, name)
+        >= (int) sizeof self->dir) {
+        self->dir [0] = 0;
+        return false;
+    }
     snprintf (connection, 96, "%s/connection.json", self->dir);
     char prefix [80];
     snprintf (prefix, sizeof prefix, "%s/s", self->dir);

@@ -13,6 +13,7 @@
 #define CELL_MAX 60          //  characters of a value there
 #define DEADLINE (10 * 60 * 1000)
 #define AT_ONCE 3            //  statements of one user; PostgreSQL lets a guest in four times
+#define WAIT_MAX 200         //  statements of one user that run or wait
 #define RETRY 100            //  ms
 #define GUEST_DATABASE "busbar_guest"
 #define COLUMNS_MAX 1664     //  PostgreSQL's own limit
@@ -403,6 +404,19 @@ s_run (req_t *req)
                             &calls, job);
     free (server);
     free (keeper);
+}
+
+bool
+sql_full (const kernels_t *kernels, const char *owner)
+{
+    text_t key;
+    void *item;
+    size_t count = 0;
+    for (size_t at = 0; hash_each (kernels->records, &at, &key, &item);) {
+        const job_t *job = ((record_t *) item)->job;
+        count += job && strcmp (job->owner, owner) == 0;
+    }
+    return count >= WAIT_MAX;
 }
 
 void

@@ -1,6 +1,7 @@
 """Notebooks and their executions, for the tests of kernels."""
 
 import json
+import pathlib
 import time
 
 FINAL = {"succeeded", "failed", "aborted", "cancelled", "lost"}
@@ -18,15 +19,15 @@ class Notebook:
     def run(self, code, language=None, expect=200, cell=None, **headers):
         """To the end: the documented blocking answer."""
         body = {"notebookId": self.id, "cellId": cell, "code": code, "language": language}
-        return self.user.post("/notebooks/execute", {k: v for k, v in body.items() if v is not None},
-                              expect=expect, headers=headers or None)
+        body = {name: value for name, value in body.items() if value is not None}
+        return self.user.post("/notebooks/execute", body, expect=expect, headers=headers or None)
 
     def begin(self, code, language=None, cell=None, expect=202):
         """Only begun: the answer with execution_id and live."""
         body = {"code": code, "language": language, "cellId": cell}
-        return Execution(self.user, self.user.post(
-            f"/notebooks/{self.id}/execute", {k: v for k, v in body.items() if v is not None},
-            expect=expect))
+        body = {name: value for name, value in body.items() if value is not None}
+        return Execution(self.user, self.user.post(f"/notebooks/{self.id}/execute", body,
+                                                   expect=expect))
 
 
 class Execution:
@@ -78,3 +79,27 @@ class Execution:
 
 def brief(events):
     return json.dumps(events)[:2000]
+
+
+def descendants(pid):
+    """{pid: command line} of everything below a process."""
+    found = {}
+    for task in pathlib.Path(f"/proc/{pid}/task").glob("*"):
+        try:
+            children = (task / "children").read_text().split()
+        except OSError:
+            continue
+        for child in children:
+            try:
+                found[int(child)] = pathlib.Path(f"/proc/{child}/cmdline").read_text()
+            except OSError:
+                continue
+            found.update(descendants(int(child)))
+    return found
+
+
+def alive(pid):
+    try:
+        return pathlib.Path(f"/proc/{pid}/stat").read_text().rsplit(") ", 1)[1][0] != "Z"
+    except OSError:
+        return False

@@ -45,7 +45,8 @@ def test_an_error_is_told(notebook):
 
 
 def test_without_waiting_the_answer_comes_first(notebook):
-    execution = notebook.begin("import time\nfor n in range(3): print(n, flush=True); time.sleep(0.1)")
+    execution = notebook.begin("import time\nfor n in range(3):\n    print(n, flush=True)\n"
+                               "    time.sleep(0.1)")
     assert execution.answer["state"] in ("queued", "running")
     assert execution.answer["live"]["off"] >= 1
     row = execution.finish()
@@ -68,7 +69,8 @@ def test_wait_works_on_both_routes(notebook):
 def test_two_viewers_see_it_stream(notebook):
     user = notebook.user
     lists = user.another_live().subscribe("executions")
-    execution = notebook.begin("import time\nfor n in range(5): print(n, flush=True); time.sleep(0.1)")
+    execution = notebook.begin("import time\nfor n in range(5):\n    print(n, flush=True)\n"
+                               "    time.sleep(0.1)")
     channel = execution.answer["live"]["ch"]
     one, two = user.another_live(), user.another_live()
     seen = []
@@ -78,7 +80,8 @@ def test_two_viewers_see_it_stream(notebook):
     for frames in seen:
         offsets = [frame["off"] for frame in frames]
         assert offsets == list(range(1, len(offsets) + 1))
-        text = "".join(frame["data"]["text"] for frame in frames if frame["type"] == "execution.stream")
+        text = "".join(frame["data"]["text"] for frame in frames
+                       if frame["type"] == "execution.stream")
         assert text == "0\n1\n2\n3\n4\n"
     states = lists.until(lambda frame: frame.get("key") == execution.id
                          and frame["type"] == "execution.finished")
@@ -103,9 +106,9 @@ def test_an_update_reaches_the_cell_that_shows_it(notebook):
                          "h = display(HTML('<i>old</i>'), display_id='other')")
     notebook.run("h.update(HTML('<i>new</i>'))")
     path = f"/executions/{shown['execution_id']}"
-    event = wait_for(lambda: next((event for event in notebook.user.get(path + "/events?from=0")["events"]
-                                   if event["type"] == "execution.update_display_data"), None),
-                     "the update")
+    kind = "execution.update_display_data"
+    event = wait_for(lambda: next((event for event in notebook.user.get(path + "/events")["events"]
+                                   if event["type"] == kind), None), "the update")
     assert event["data"]["data"]["text/html"] == "<i>new</i>"
     wait_for(lambda: notebook.user.get(path)["outputs"][0]["data"]["text/html"] == "<i>new</i>",
              "the stored output to follow")
@@ -149,10 +152,11 @@ def test_scala_names_what_is_missing(notebook):
 def test_sql_cells(notebook):
     notebook.run("DROP TABLE IF EXISTS cities", language="sql")
     assert notebook.run("CREATE TABLE cities (name text, people bigint)", language="sql")["success"]
-    answer = notebook.run("INSERT INTO cities VALUES ('Ulm', 126000), ('Bonn', NULL)", language="sql")
+    answer = notebook.run("INSERT INTO cities VALUES ('Ulm', 126000), ('Bonn', NULL)",
+                          language="sql")
     assert answer["data"]["rowCount"] == 2
-    answer = notebook.run("SELECT name, people, people > 5 AS large, now() AS at, 1 AS name FROM cities"
-                          " ORDER BY people", language="sql")
+    answer = notebook.run("SELECT name, people, people > 5 AS large, now() AS at, 1 AS name"
+                          " FROM cities ORDER BY people", language="sql")
     assert answer["data"]["rowCount"] == 2
     first = answer["data"]["rows"][0]
     assert (first["name"], first["people"], first["large"]) == ("Ulm", 126000, True)
@@ -219,8 +223,8 @@ def test_nobody_starts_an_execution_past_platform(notebook, bob):
 
 
 def test_unknown_executions_are_not_found(ann):
-    for path in (f"/executions/{uuid.uuid4()}", f"/executions/{uuid.uuid4()}/events", "/executions/x"):
-        ann.get(path, expect=404)
+    for path in (str(uuid.uuid4()), f"{uuid.uuid4()}/events", "x"):
+        ann.get(f"/executions/{path}", expect=404)
     ann.post(f"/kernels/{uuid.uuid4()}/restart", expect=404)
     ann.delete(f"/kernels/{uuid.uuid4()}", expect=404)
 

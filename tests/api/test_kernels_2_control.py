@@ -6,7 +6,7 @@ import threading
 
 import pytest
 
-from kernel_world import Notebook
+from kernel_world import Notebook, alive, descendants
 from stack import Stack, wait_for
 
 
@@ -129,8 +129,8 @@ def test_a_kernel_may_fork(notebook):
 
 
 def test_a_fork_bomb_stays_inside(notebook, stack):
-    execution = notebook.begin("import os\nprint('go', flush=True)\nwhile True:\n    try: os.fork()\n"
-                               "    except OSError: pass")
+    execution = notebook.begin("import os\nprint('go', flush=True)\nwhile True:\n"
+                               "    try: os.fork()\n    except OSError: pass")
     execution.until("started")
     #  Everybody else goes on.
     assert notebook.user.get("/workspaces") is not None
@@ -139,7 +139,8 @@ def test_a_fork_bomb_stays_inside(notebook, stack):
 
 
 def test_output_has_a_limit(notebook):
-    execution = notebook.begin("import sys\nfor n in range(40):\n    print('y' * 1000000)\n    sys.stdout.flush()\n'end'")
+    execution = notebook.begin("import sys\nfor n in range(40):\n    print('y' * 1000000)\n"
+                               "    sys.stdout.flush()\n'end'")
     row = execution.finish()
     assert row["state"] == "succeeded" and row["truncated"] is True
     assert execution.types().count("truncated") == 1
@@ -161,7 +162,8 @@ def test_a_gigabyte_is_not_kept(notebook, stack):
 
     thread = threading.Thread(target=watch)
     thread.start()
-    execution = notebook.begin("import sys\nfor n in range(1000):\n    print('y' * 1000000)\n    sys.stdout.flush()")
+    execution = notebook.begin("import sys\nfor n in range(1000):\n    print('y' * 1000000)\n"
+                               "    sys.stdout.flush()")
     row = execution.finish(120)
     done.set()
     thread.join()
@@ -181,13 +183,17 @@ def test_streams_are_gathered(notebook):
 def test_all_kernels_of_a_process_die_with_it(notebook, stack):
     running = notebook.begin("import time\nprint('go', flush=True)\ntime.sleep(60)")
     running.until("stream")
+    below = descendants(stack.pid("kernels"))
+    assert any("ipykernel" in command for command in below.values())
     old = stack.kill("kernels", signal.SIGKILL)
+    wait_for(lambda: not any(alive(pid) for pid in below), "everything that it had started to end")
     stack.wait_restarted("kernels", old)
     row = running.finish(20)
     assert row["state"] == "lost"
     assert row["error"] == "Lost: kernels process restarted"
-    wait_for(lambda: notebook.user.post("/notebooks/execute", {"notebookId": notebook.id, "code": "'new'"},
-                                        expect=None).get("output") == "'new'", "a cell to run again", 30)
+    body = {"notebookId": notebook.id, "code": "'new'"}
+    wait_for(lambda: notebook.user.post("/notebooks/execute", body, expect=None).get("output")
+             == "'new'", "a cell to run again", 30)
 
 
 class TestSmallKernels:
@@ -211,16 +217,17 @@ class TestSmallKernels:
                        f"--set=kernels.kernel-path={specs}", "--set=kernels.kernels-per-user=2")
         system.wait()
         user = User(system.base)
-        user.token = user.post("/auth/signup", {"email": f"{uuid.uuid4().hex}@example.org", "name": "x",
-                                                "password": "Correct-horse-7-battery"},
-                               expect=(200, 201))["token"]
+        user.token = user.post("/auth/signup", {
+            "email": f"{uuid.uuid4().hex}@example.org", "name": "x",
+            "password": "Correct-horse-7-battery"}, expect=(200, 201))["token"]
         yield user
         user.close()
         assert system.stop() == 0
 
     def test_memory_has_a_limit(self, user):
         notebook = Notebook(user)
-        execution = notebook.begin("block = bytearray(600 << 20)\nfor n in range(0, len(block), 4096): block[n] = 1")
+        execution = notebook.begin("block = bytearray(600 << 20)\n"
+                                   "for n in range(0, len(block), 4096): block[n] = 1")
         event = execution.until("oom")
         assert event["data"]["limit"] == 256 << 20
         assert event["data"]["peak"] > 256 << 20
@@ -236,12 +243,13 @@ class TestSmallKernels:
     def test_idle_kernels_go(self, user):
         notebook = Notebook(user)
         notebook.run("1")
-        wait_for(lambda: all(kernel["notebook_id"] != notebook.id for kernel in user.get("/kernels")),
-                 "the idle kernel to go", 20)
+        wait_for(lambda: all(kernel["notebook_id"] != notebook.id
+                             for kernel in user.get("/kernels")), "the idle kernel to go", 20)
 
     def test_a_user_has_so_many(self, user):
         books = [Notebook(user) for _ in range(3)]
-        busy = [book.begin("import time; print('go', flush=True); time.sleep(30)") for book in books[:2]]
+        code = "import time; print('go', flush=True); time.sleep(30)"
+        busy = [book.begin(code) for book in books[:2]]
         for execution in busy:
             execution.until("stream")
         refused = books[2].run("1", expect=429)

@@ -353,6 +353,28 @@ s_probe_refuses (void)
                                                                                : 0;
 }
 
+//  Only who says so gets kernels without a sandbox.
+static int
+s_bare_serves (void)
+{
+    bench_t bench;
+    char dir [] = "/tmp/bareXXXXXX";
+    sandbox_conf_t bare = conf;
+    bare.unsandboxed = true;
+    bare.dir = mkdtemp (dir);
+    s_spawner = spawner_start ();
+    bench_open (&bench, &bare);
+    if (!sandbox_kind (bench.sandbox) || strcmp (sandbox_kind (bench.sandbox), "none") != 0)
+        return 1;
+    bench_start (&bench, python_argv);
+    int code = strcmp (bench_run (&bench, "print (6 * 7)"), "42\n") == 0 ? 0 : 2;
+    box_kill (bench.box);
+    code |= bench_wait (&bench, &bench.ended, 10) ? 0 : 4;
+    bench_close (&bench);
+    //  Its directory went with it.
+    return rmdir (dir) == 0 ? code : 8;
+}
+
 //  Root without user namespaces: setpriv gives the uid.
 static int
 s_setpriv_serves (void)
@@ -386,6 +408,15 @@ test_without_sandbox_nothing_is_started (void **state)
 }
 
 static void
+test_bare_kernels_are_possible (void **state)
+{
+    (void) state;
+    if (geteuid () != 0)
+        skip ();
+    assert_int_equal (s_without_user_namespaces (1, s_bare_serves), 0);
+}
+
+static void
 test_root_needs_no_user_namespaces (void **state)
 {
     (void) state;
@@ -415,6 +446,7 @@ main (int argc, char **argv)
         cmocka_unit_test (test_kernels_do_not_see_one_another),
         cmocka_unit_test (test_a_planted_link_is_not_followed),
         cmocka_unit_test (test_without_sandbox_nothing_is_started),
+        cmocka_unit_test (test_bare_kernels_are_possible),
         cmocka_unit_test (test_root_needs_no_user_namespaces),
     };
     return cmocka_run_group_tests (tests, setup, teardown);
