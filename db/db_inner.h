@@ -90,7 +90,7 @@ struct conn {
 
 //  A queued statement of the READ or SLOW lane.
 typedef struct op {
-    struct op *next;
+    struct op *next;         //  in its list, or in its group once it was sent
     uint64_t handle;
     db_lane_t lane;
     call_t *call;
@@ -98,6 +98,7 @@ typedef struct op {
     void *arg;
     int64_t due;             //  loop time, 0: none
     bool cancelled, retried;
+    bool alone;              //  its group failed: it runs again with a sync of its own
 } op_t;
 
 typedef struct {

@@ -1,4 +1,6 @@
-//  db_lane.c -- READ and SLOW: single statements, each its own sync, spread over the connections.
+//  db_lane.c -- READ and SLOW: single statements, spread over the connections. Reads that wait
+//  together share a sync, which saves a transaction and two sends for each; when one fails all of
+//  them run again, each with a sync of its own, so a failure reaches no neighbour.
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -8,7 +10,9 @@
 
 //  Deeper pipelines gain nothing, and whoever waits in the lane can still take the other
 //  connection.
-#define READ_DEPTH 64
+#define READ_DEPTH 1
+//  The first of a group is answered with the last.
+#define READ_GROUP 32
 //  A cancellation that came before the statement had begun is said again.
 #define CANCEL_AGAIN 100
 
@@ -65,19 +69,14 @@ s_fail (db_t *db, op_t *op, error_code_t code, const char *sqlstate, const char 
     s_finish (db, op, &outcome);
 }
 
+//  How one statement ended, whose segment ran alone or without an error.
 static void
-s_ended (segment_t *segment, bool lost)
+s_settle (segment_t *segment, op_t *op, bool lost)
 {
-    conn_t *conn = segment->conn;
-    db_t *db = conn->db;
-    op_t *op = segment->arg;
-    db->stats.in_flight--;
-    if (conn->lane == DB_SLOW)
-        ltimer_stop (conn->deadline);
-    db_wake (db);
+    db_t *db = segment->conn->db;
     db_result_t outcome;
     if (lost)
-        outcome_code (&outcome, E_UNAVAILABLE, "08006", conn->why);
+        outcome_code (&outcome, E_UNAVAILABLE, "08006", segment->conn->why);
     else if (op->cancelled)
         outcome_code (&outcome, E_TIMEOUT, "57014", "cancelled");
     else if (segment->error) {
@@ -97,6 +96,29 @@ s_ended (segment_t *segment, bool lost)
         op->call->result = NULL;
     }
     s_finish (db, op, &outcome);
+}
+
+static void
+s_ended (segment_t *segment, bool lost)
+{
+    conn_t *conn = segment->conn;
+    db_t *db = conn->db;
+    op_t *group = segment->arg;
+    bool again = segment->error && !lost && group->next;
+    if (conn->lane == DB_SLOW)
+        ltimer_stop (conn->deadline);
+    db_wake (db);
+    for (op_t *op = group, *next; op; op = next) {
+        next = op->next;
+        db->stats.in_flight--;
+        if (again && op->done) {
+            op->alone = true;
+            s_append (&db->lanes [op->lane].waiting, op);
+            db->stats.waiting++;
+        }
+        else
+            s_settle (segment, op, lost);
+    }
 }
 
 //  ---- sending ----
@@ -140,32 +162,60 @@ conn_stop (conn_t *conn)
     conn->cancel = db_cancel_start (conn->db->loop, conn->pg, s_cancelled, conn);
 }
 
+//  Send the first that waits, with others behind it as far as they may share its sync.
 static void
-s_send (db_t *db, conn_t *conn, op_t *op)
+s_send (db_t *db, conn_t *conn, lane_t *lane, size_t share)
 {
-    db->stats.in_flight++;
-    segment_t *segment = segment_new (conn, s_ended, op);
-    segment_run (segment, op->call);
+    op_list_t group = { 0 };
+    segment_t *segment = NULL;
+    while (share-- && lane->waiting.first && !(group.first && lane->waiting.first->alone)) {
+        op_t *op = s_pop (&lane->waiting);
+        db->stats.waiting--;
+        if (op->due && op->due <= loop_now (db->loop)) {
+            s_fail (db, op, E_TIMEOUT, "57014", "deadline passed before it was sent");
+            continue;
+        }
+        if (!segment)
+            segment = segment_new (conn, s_ended, op);
+        db->stats.in_flight++;
+        s_append (&group, op);
+        segment_run (segment, op->call);
+        if (op->alone)
+            break;
+    }
+    if (!segment)
+        return;
     segment_sync (segment);
-    if (op->lane == DB_SLOW && op->due) {
-        int64_t left = op->due - loop_now (db->loop);
+    if (conn->lane == DB_SLOW && group.first->due) {
+        int64_t left = group.first->due - loop_now (db->loop);
         ltimer_set (conn->deadline, left > 0 ? left : 0);
     }
+}
+
+//  Even parts for the connections that are up.
+static size_t
+s_share (const lane_t *lane)
+{
+    size_t waiting = 0, up = 0;
+    if (lane->conns->lane == DB_SLOW)
+        return 1;
+    for (const op_t *op = lane->waiting.first; op; op = op->next)
+        waiting++;
+    for (size_t n = 0; n < lane->count; n++)
+        up += lane->conns [n].state == CONN_UP && !lane->conns [n].broken;
+    size_t share = up ? (waiting + up - 1) / up : 1;
+    return share < READ_GROUP ? share : READ_GROUP;
 }
 
 void
 lane_run (db_t *db, lane_t *lane)
 {
+    size_t share = s_share (lane);
     while (lane->waiting.first) {
         conn_t *conn = s_choose (lane);
         if (!conn)
             return;
-        op_t *op = s_pop (&lane->waiting);
-        db->stats.waiting--;
-        if (op->due && op->due <= loop_now (db->loop))
-            s_fail (db, op, E_TIMEOUT, "57014", "deadline passed before it was sent");
-        else
-            s_send (db, conn, op);
+        s_send (db, conn, lane, share);
     }
 }
 
@@ -286,8 +336,12 @@ static bool
 s_cancel_sent (conn_t *conn, uint64_t handle)
 {
     for (segment_t *segment = conn->first; segment; segment = segment->next) {
+        if (segment->ended != s_ended)
+            continue;
         op_t *op = segment->arg;
-        if (segment->ended != s_ended || op->handle != handle)
+        while (op && op->handle != handle)
+            op = op->next;
+        if (!op)
             continue;
         if (conn->lane == DB_READ)
             op->done = NULL;
