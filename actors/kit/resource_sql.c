@@ -345,8 +345,13 @@ plan_list_build (const plan_t *plan, buf_t *out, uint64_t filters, int sort, boo
     buf_putc (&by, 0);
     const char *key = (const char *) by.data, *order = descending ? "DESC" : "ASC";
 
-    buf_putf (out, "SELECT %s, %s::text AS _at FROM %s AS t WHERE %s", plan->listed, key,
-              plan->table, plan->see);
+    buf_putf (out, "SELECT %s, %s::text AS _at FROM %s AS t WHERE ", plan->listed, key,
+              plan->table);
+    if (plan->resource->seen)
+        buf_putf (out, "t.id IN (SELECT i.id FROM %s AS i WHERE i.%s = $1::uuid UNION ALL (%s))",
+                  plan->table, plan->owner, plan->resource->seen);
+    else
+        buf_puts (out, plan->see);
     for (size_t n = 0; fields [n].name; n++)
         if (filters >> n & 1) {
             buf_puts (out, " AND ");

@@ -42,6 +42,7 @@ static const resource_t workspace = {
     .parent_of = "workspace",
     .see = "t.user_id = $1::uuid OR EXISTS (SELECT 1 FROM workspace_members m WHERE m.workspace_id "
            "= t.id AND m.user_id = $1::uuid)",
+    .seen = "SELECT m.workspace_id FROM workspace_members m WHERE m.user_id = $1::uuid",
     .also_channels = "ARRAY [platform.shared_audience (r.id) || '/workspaces']",
     .tag = "workspaces",
     .doc = "a place for notebooks, queries, jobs and what they share",
@@ -69,6 +70,8 @@ static const resource_t notebook = {
     .see = "t.user_id = $1::uuid OR platform.workspace_role (t.workspace_id, $1::uuid) IS NOT NULL",
     .change = "t.user_id = $1::uuid OR platform.workspace_role (t.workspace_id, $1::uuid) IN "
               "('owner', 'editor')",
+    .seen = "SELECT n.id FROM workspace_members m JOIN notebooks n ON n.workspace_id = m.workspace_id "
+            "WHERE m.user_id = $1::uuid",
     .also_channels = "ARRAY [platform.shared_audience (r.workspace_id) || '/notebooks']",
     .before_create = notebook_parent,
     .before_update = notebook_before_update,

@@ -51,12 +51,15 @@ CREATE INDEX notebooks_user ON platform.notebooks (user_id, created_at DESC, id 
 CREATE INDEX notebooks_workspace ON platform.notebooks (workspace_id);
 
 --  Role of a user in a workspace: owner, editor, viewer; NULL for strangers.
-CREATE FUNCTION platform.workspace_role (workspace uuid, who uuid) RETURNS text LANGUAGE sql STABLE AS $$
-    SELECT 'owner' FROM platform.workspaces WHERE id = workspace AND user_id = who
-    UNION ALL
-    SELECT role FROM platform.workspace_members WHERE workspace_id = workspace AND user_id = who
-    LIMIT 1 $$;
+CREATE FUNCTION platform.workspace_role (workspace uuid, who uuid) RETURNS text LANGUAGE plpgsql STABLE AS $$
+BEGIN
+    RETURN coalesce (
+        (SELECT 'owner' FROM platform.workspaces w WHERE w.id = $1 AND w.user_id = $2),
+        (SELECT m.role FROM platform.workspace_members m WHERE m.workspace_id = $1 AND m.user_id = $2));
+END $$;
 
 --  Where things of a workspace are told besides the owner's own audience: project:<id> once it is shared, else nothing.
-CREATE FUNCTION platform.shared_audience (workspace uuid) RETURNS text LANGUAGE sql STABLE AS $$
-    SELECT 'project:' || workspace WHERE EXISTS (SELECT 1 FROM platform.workspace_members WHERE workspace_id = workspace) $$;
+CREATE FUNCTION platform.shared_audience (workspace uuid) RETURNS text LANGUAGE plpgsql STABLE AS $$
+BEGIN
+    RETURN (SELECT 'project:' || $1 WHERE EXISTS (SELECT 1 FROM platform.workspace_members m WHERE m.workspace_id = $1));
+END $$;
