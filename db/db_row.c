@@ -29,20 +29,17 @@ db_time_text (const char *pg, char out [40])
 {
     //  Always six digits of a second, as base.utc gives them: REST and live updates never disagree,
     //  and times sort as text.
-    int year, used = 0;
-    if (sscanf (pg, "%d-%*2d-%*2d %*2d:%*2d:%*2d%n", &year, &used) == 1 && used >= 19
-        && used < 24) {
-        char digits [7] = "000000";
-        const char *at = pg + used;
-        if (*at == '.')
-            for (int n = 0; isdigit ((unsigned char) *++at);)
-                if (n < 6)
-                    digits [n++] = *at;
-        if (strcmp (at, "+00") == 0) {
-            snprintf (out, 40, "%.*s.%sZ", used, pg, digits);
-            out [used - 9] = 'T';
-            return;
-        }
+    size_t whole = strspn (pg, "0123456789-"), day = whole;
+    if (pg [whole] == ' ')
+        whole += 1 + strspn (pg + whole + 1, "0123456789:");
+    size_t fraction = pg [whole] == '.' ? strspn (pg + whole + 1, "0123456789") : 0;
+    const char *zone = pg + whole + (fraction ? fraction + 1 : 0);
+    if (whole >= 19 && whole < 24 && whole == day + 9 && fraction <= 6 && strcmp (zone, "+00") == 0) {
+        memcpy (out, pg, whole);
+        out [day] = 'T';
+        memcpy (out + whole, ".000000Z", 9);
+        memcpy (out + whole + 1, pg + whole + 1, fraction);
+        return;
     }
     //  infinity, years before Christ: as PostgreSQL says it.
     snprintf (out, 40, "%s", pg);
