@@ -44,6 +44,8 @@ conn_free (conn_t *conn)
     if (conn->next)
         conn->next->link = conn->link;
     conn->edge->conn_count--;
+    session_drop (&conn->session);
+    buf_free (&conn->credential);
     free (conn);
 }
 

@@ -118,6 +118,9 @@ struct conn {
     int64_t linger_until;
     uint64_t lingered;           //  bytes thrown away after the last answer
     unsigned served;             //  requests so far
+    //  What the last request came with: the next one most likely does, and need not be hashed.
+    buf_t credential;
+    session_t *session;
     conn_t *next, **link;
 };
 
@@ -433,6 +436,8 @@ void auth_destroy (auth_t **self_p);
 typedef void (auth_fn) (void *arg, session_t *session, const fault_t *fault);
 void *auth_check (auth_t *self, text_t credential, auth_fn *fn, void *arg);
 void auth_cancel (auth_t *self, void *wait);
+//  Is a session that auth_check gave before good without asking again?
+bool auth_known (auth_t *self, session_t *session);
 //  The session of whoever holds only the anon key.
 session_t *auth_anon (auth_t *self);
 //  May this session (NULL: nobody) use the route? False fills the fault. Also false when the

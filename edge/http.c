@@ -431,8 +431,11 @@ request_authed (void *arg, session_t *session, const fault_t *fault)
     bool optional = req->route ? req->route->auth == AUTH_OPTIONAL || req->route->auth == AUTH_NONE
         : req->local->optional;
     req->auth_wait = NULL;
-    if (session)
+    if (session) {
         req->session = session_ref (session);
+        if (!req->conn->session)
+            req->conn->session = session_ref (session);
+    }
     else if (!optional || fault->code == E_UNAVAILABLE) {
         reply_fault (req, fault);
         return;
@@ -496,11 +499,19 @@ request_auth (request_t *req, route_auth_t auth, bool anon_key)
         request_authed (req, NULL, &fault);
         return;
     }
+    conn_t *conn = req->conn;
+    if (conn->session && text_eq (credential, buf_text (&conn->credential))
+        && auth_known (req->edge->auth, conn->session)) {
+        request_authed (req, conn->session, NULL);
+        return;
+    }
+    session_drop (&conn->session);
+    buf_clear (&conn->credential);
+    buf_put (&conn->credential, credential.data, credential.size);
     if (auth == AUTH_OPTIONAL && credential.size < sizeof req->credential)
         memcpy (req->credential, credential.data, credential.size);
     req->state = STATE_AUTH;
     //  The answer may come before auth_check returns, and the request may be gone by then.
-    conn_t *conn = req->conn;
     void *wait = auth_check (req->edge->auth, credential, request_authed, req);
     if (wait && conn->request == req)
         req->auth_wait = wait;

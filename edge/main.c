@@ -48,7 +48,7 @@ static opt_t s_options [] = {
     { "tls-cert", OPT_STR, NULL, 0, "TLS_CERT", "certificate chain (PEM); unset: plain HTTP",
       NULL },
     { "tls-key", OPT_STR, NULL, 0, "TLS_KEY", "private key (PEM)", NULL },
-    { "limit-normal", OPT_STR, "2000/s:4000", 0, "LIMIT_NORMAL",
+    { "limit-normal", OPT_STR, "100000/s:200000", 0, "LIMIT_NORMAL",
       "requests of one user; 0: no limit", NULL },
     { "limit-sign-in", OPT_STR, "10/m:20", 0, "LIMIT_SIGN_IN", "sign-ins of one address", NULL },
     { "limit-mail", OPT_STR, "5/m", 0, "LIMIT_MAIL", "requests of one address that send mail",
