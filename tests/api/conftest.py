@@ -1,6 +1,7 @@
 """Fixtures over one real system, started once per run and ended with it."""
 
 import pathlib
+import resource
 import sys
 import uuid
 
@@ -13,6 +14,15 @@ from client import User  # noqa: E402
 from stack import Stack  # noqa: E402
 
 PASSWORD = "Correct-horse-7-battery"
+
+
+@pytest.fixture
+def many_files():
+    """A shell gives 1024 descriptors: as many as are allowed, for the test alone."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    yield hard
+    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
 @pytest.fixture(scope="session")

@@ -296,6 +296,7 @@ def test_a_reader_that_stops_costs_bounded_memory_and_no_cpu(edge):
     assert edge.get("/open").status == 200
 
 
+@pytest.mark.usefixtures("many_files")
 def test_two_thousand_connections_do_not_stop_anybody(edge):
     raws = [edge.raw() for _ in range(2000)]
     assert edge.get("/open").status == 200
