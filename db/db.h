@@ -70,8 +70,9 @@ uint64_t db_query (db_t *self, db_lane_t lane, const char *name, const char *con
 uint64_t db_query_text (db_t *self, db_lane_t lane, const char *text, const char *const *params,
                         size_t count, int64_t deadline_ms, db_done_fn *done, void *arg);
 
-//  Put a traceparent in front of a SLOW statement, as the comment that pg_stat_activity and PostgreSQL's own
-//  log show. Right after db_query; such a statement is sent as text, so a plan is made for it.
+//  Put a traceparent in front of a SLOW statement, as the comment that pg_stat_activity and
+//  PostgreSQL's own log show. Right after db_query; such a statement is sent as text, so a plan is
+//  made for it.
 void db_comment (db_t *self, uint64_t handle, const char *traceparent);
 
 //  A unit: everything one request changes. Units waiting while a batch is in flight form the

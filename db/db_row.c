@@ -34,7 +34,8 @@ db_time_text (const char *pg, char out [40])
         whole += 1 + strspn (pg + whole + 1, "0123456789:");
     size_t fraction = pg [whole] == '.' ? strspn (pg + whole + 1, "0123456789") : 0;
     const char *zone = pg + whole + (fraction ? fraction + 1 : 0);
-    if (whole >= 19 && whole < 24 && whole == day + 9 && fraction <= 6 && strcmp (zone, "+00") == 0) {
+    if (whole >= 19 && whole < 24 && whole == day + 9 && fraction <= 6
+        && strcmp (zone, "+00") == 0) {
         memcpy (out, pg, whole);
         out [day] = 'T';
         memcpy (out + whole, ".000000Z", 9);

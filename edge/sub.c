@@ -1,4 +1,5 @@
-//  sub.c -- one subscription: opening, gaps, pages and snapshots from the owner, and what is pulled next.
+//  sub.c -- one subscription: opening, gaps, pages and snapshots from the owner, and what is pulled
+//  next.
 
 #include <stdlib.h>
 

@@ -78,7 +78,8 @@ on_timer (void *arg)
         ws_close (self, 3502, "no connect in time");
 }
 
-//  {} asks for {}. Whether the peer lives is found out by WebSocket pings; this one is for pages, which don't see those.
+//  {} asks for {}. Whether the peer lives is found out by WebSocket pings; this one is for pages,
+//  which don't see those.
 static void
 on_ping (void *arg)
 {

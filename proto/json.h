@@ -17,8 +17,8 @@ bool json_read (text_t json, buf_t *out, char *error, size_t error_size);
 //  the shortest form that reads back to the same number, a non-finite real becomes null.
 void json_write (mp_t value, buf_t *out);
 
-//  The value with every ext 1 inside turned into plain values: itself when there is none, else a copy in
-//  `room` (emptied first; nil where the JSON cannot be read).
+//  The value with every ext 1 inside turned into plain values: itself when there is none, else a
+//  copy in `room` (emptied first; nil where the JSON cannot be read).
 mp_t json_plain (mp_t value, buf_t *room);
 
 //  Append a quoted, escaped JSON string.

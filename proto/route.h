@@ -33,7 +33,7 @@ enum {
     NULLABLE = 32,               //  explicit null clears it
     HIDDEN = 64,                 //  column of ours, not in replies or OpenAPI
     LISTED_NOT = 128,            //  left out of list answers (large)
-    QUIET = 512,                 //  left out of events and snapshots (large); of the kit's, not announced
+    QUIET = 512,                 //  left out of events and snapshots (large); not announced
     SORT = 256                   //  may be sorted by (?sort=name or -name)
 };
 

@@ -3,8 +3,8 @@
 #ifndef IDENTITY_H
 #define IDENTITY_H
 
-#include "../kit/actor.h"
-#include "../kit/fetch.h"
+#include "actors/kit/actor.h"
+#include "actors/kit/fetch.h"
 
 #define PASSWORD_MIN 8
 #define PASSWORD_MAX 72  //  bcrypt looks at no more: longer ones are refused, not cut

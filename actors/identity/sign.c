@@ -221,8 +221,8 @@ sign_refresh (req_t *req)
     reply_session (req, 200, user, row_str (user, "jti"), refresh);
 }
 
-//  The caller's edge forgets the token before the answer leaves: meta.revoke; with `all` every token
-//  issued before now.
+//  The caller's edge forgets the token before the answer leaves: meta.revoke; with `all` every
+//  token issued before now.
 static void
 tell_edge (req_t *req, const char *jti, bool all)
 {

@@ -70,8 +70,9 @@ static const resource_t notebook = {
     .see = "t.user_id = $1::uuid OR platform.workspace_role (t.workspace_id, $1::uuid) IS NOT NULL",
     .change = "t.user_id = $1::uuid OR platform.workspace_role (t.workspace_id, $1::uuid) IN "
               "('owner', 'editor')",
-    .seen = "SELECT n.id FROM workspace_members m JOIN notebooks n ON n.workspace_id = m.workspace_id "
-            "WHERE m.user_id = $1::uuid",
+    .seen =
+        "SELECT n.id FROM workspace_members m JOIN notebooks n ON n.workspace_id = m.workspace_id "
+        "WHERE m.user_id = $1::uuid",
     .also_channels = "ARRAY [platform.shared_audience (r.workspace_id) || '/notebooks']",
     .before_create = notebook_parent,
     .before_update = notebook_before_update,
@@ -79,13 +80,13 @@ static const resource_t notebook = {
     .tag = "notebooks",
     .doc = "cells of code and text",
     .fields =
-        (const field_t []){ { "workspace_id", T_UUID, NULLABLE | FILTER },
-                            { "name", T_TEXT, REQUIRED | FILTER | SORT, .min = 1, .max = 255 },
-                            { "description", T_TEXT, NULLABLE },
-                            { "language", T_ENUM, FILTER, .values = LANGUAGES, .def = "python" },
-                            { "content", T_OBJECT, QUIET, .def = "{\"cells\": []}" },
-                            { "cluster_id", T_UUID, NULLABLE },
-                            { 0 } }
+        (const field_t[]){ { "workspace_id", T_UUID, NULLABLE | FILTER },
+                           { "name", T_TEXT, REQUIRED | FILTER | SORT, .min = 1, .max = 255 },
+                           { "description", T_TEXT, NULLABLE },
+                           { "language", T_ENUM, FILTER, .values = LANGUAGES, .def = "python" },
+                           { "content", T_OBJECT, QUIET, .def = "{\"cells\": []}" },
+                           { "cluster_id", T_UUID, NULLABLE },
+                           { 0 } }
 };
 
 row_t

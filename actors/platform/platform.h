@@ -3,7 +3,7 @@
 #ifndef PLATFORM_H
 #define PLATFORM_H
 
-#include "../kit/actor.h"
+#include "actors/kit/actor.h"
 
 #define LANGUAGES "python|sql|scala|r"
 #define CONTENT_MAX (15 * 1024 * 1024)   //  bytes of a notebook; a bus frame holds 16 MiB
