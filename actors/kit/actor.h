@@ -45,7 +45,8 @@ typedef struct {
     //  owner only.
     const char *see, *change;
     //  The ids of rows of others that the caller ($1) may see, as a SELECT: what `see` says, found
-    //  by an index. Lists use it: an OR with `see` would read the rows of every tenant. NULL: `see` is cheap.
+    //  by an index. Lists use it: an OR with `see` would read the rows of every tenant. NULL: `see`
+    //  is cheap.
     const char *seen;
     //  Further channels for a row's events, SQL expression on alias `r` giving text[] or NULL
     //  (shared workspaces).
