@@ -2,6 +2,7 @@
 #
 #      make [-j2] [BUILD=dir] [CC=clang] [SAN=address,undefined] [V=1]
 #      make test-unit | lint | fuzz SECONDS_EACH=20 | clean
+#      make install [DESTDIR=] [PREFIX=/usr] | uninstall | deb
 
 BUILD ?= build
 QUIET := $(if $(V),,@)
@@ -223,6 +224,8 @@ SOURCES = $(wildcard proto/*.[ch] db/*.[ch] broker/*.[ch] edge/*.[ch] tools/*.[c
     actors/*/*.[ch] tests/unit/*.[ch] tests/fuzz/*.c)
 lint: check-sql
 	@tests/lint.sh $(SOURCES)
+
+include tools/install.mk
 
 clean:
 	rm -rf $(BUILD)

@@ -14,6 +14,7 @@ typedef struct kept {
 } kept_t;
 
 static kept_t *s_kept;
+static const char *s_settings;
 
 static const char *
 s_keep (const char *text, size_t size)
@@ -131,6 +132,8 @@ s_env_file (void)
 {
     hash_t *values = hash_new (free);
     FILE *file = fopen (".env", "re");
+    if (!file && s_settings)
+        file = fopen (s_settings, "re");
     if (!file)
         return values;
     char *line = NULL;
@@ -144,6 +147,12 @@ s_env_file (void)
     free (line);
     fclose (file);
     return values;
+}
+
+void
+opt_settings (const char *path)
+{
+    s_settings = path;
 }
 
 //  The first of the names "A|B|C" that has a value, in the environment or else in the file. An

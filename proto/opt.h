@@ -29,6 +29,9 @@ typedef struct {
 //  on stderr.
 int opt_read (opt_t *table, int *argc, char **argv, const char *usage);
 
+//  Another file to read in place of a `.env` that is not there; the text is kept, not copied.
+void opt_settings (const char *path);
+
 //  These abort when no option has the name. opt_str: NULL when unset.
 const char *opt_str (const opt_t *table, const char *name);
 int64_t opt_int (const opt_t *table, const char *name);

@@ -85,10 +85,11 @@ main (int argc, char **argv)
         name = "version";
     for (const command_t *command = s_commands; command->name; command++)
         if (strcmp (name, command->name) == 0) {
-            char *title = text_format ("busbar %s", name);
+            char *title = text_format ("busbar %s", name), *settings = place_settings ();
+            opt_settings (settings);
             argv [1] = title;
             int code = command->run (argc - 1, argv + 1);
-            free (title);
+            free (title), free (settings);
             return fflush (stdout) == 0 ? code : DONE_ERROR;
         }
     return complain (DONE_USAGE, "%s: no such command (try busbar --help)", name);

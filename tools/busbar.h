@@ -51,16 +51,17 @@ int complain (int code, const char *format, ...) __attribute__ ((format (printf,
 //  The directory of one installation and who owns it. All paths are absolute.
 typedef struct {
     char *var, *run, *pg, *secrets, *keys;
-    char *bin;                   //  directory of this executable and its sisters
+    char *bin;                   //  directory of the other programs
     uid_t uid;                   //  who runs what needs no privilege
     gid_t gid;
     char user [64];              //  its name
     bool drop;                   //  we are root, and children become `uid`
 } place_t;
 
-//  Find the installation in `var` (NULL: "var", or /var/lib/busbar for a root whose unprivileged
-//  user cannot reach the former). With `make`, directories are made and given to who owns them.
-//  False after a message on stderr.
+//  Find the installation in `var` (NULL: "var", or /var/lib/busbar for an installed program and for
+//  a root whose unprivileged user cannot reach the former). With `make`, directories are made and
+//  given to who owns them, and root becomes the user who keeps the secrets. False after a message
+//  on stderr.
 bool place_open (place_t *self, const char *var, bool make);
 void place_close (place_t *self);
 //  Be the only supervisor of this var: the lock is held until the process ends. False: somebody
@@ -69,8 +70,11 @@ bool place_lock (const place_t *self);
 //  Is a supervisor at work here?
 bool place_busy (const place_t *self);
 
+//  The settings file of what is installed, or NULL. The caller frees it.
+char *place_settings (void);
+
 //  A file or directory of $BUSBAR_HOME, of the tree that this executable was built in, or of
-//  /usr/share/busbar; NULL: nowhere.
+//  PREFIX/share/busbar; NULL: nowhere.
 //  The caller frees it.
 char *place_share (const place_t *self, const char *name);
 

@@ -119,7 +119,7 @@ s_find_programs (pg_t *self, const place_t *place)
         complain (0, "%s was made by PostgreSQL %s, which is not installed here", place->pg,
                   version);
     else if (!self->bin)
-        complain (0, "PostgreSQL is not installed: run `make deps`, or set DATABASE_URL");
+        complain (0, "PostgreSQL is not installed: install it, or set DATABASE_URL");
     free (version);
     return self->bin != NULL;
 }

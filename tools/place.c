@@ -2,6 +2,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <grp.h>
 #include <libgen.h>
 #include <pwd.h>
 #include <stdarg.h>
@@ -14,7 +15,6 @@
 
 #include "busbar.h"
 
-#define SHARE "/usr/share/busbar"
 #define VAR_INSTALLED "/var/lib/busbar"
 //  A Unix socket's path has 107 bytes; the longest of ours is VAR/run/SLOT-12345678.s.
 #define VAR_MAX 66
@@ -130,6 +130,23 @@ s_reachable (const place_t *self, const char *path, int mode)
     return pid > 0 && waitpid (pid, &status, 0) == pid && status == 0;
 }
 
+//  Whoever keeps the secrets runs the system: a root who comes to one that an ordinary user
+//  keeps becomes that user, for what it wrote there that user could not use any more.
+static bool
+s_become_keeper (const place_t *self)
+{
+    struct stat info;
+    if (geteuid () != 0 || stat (self->secrets, &info) != 0 || info.st_uid == 0)
+        return true;
+    struct passwd *user = getpwuid (info.st_uid);
+    gid_t gid = user ? user->pw_gid : info.st_gid;
+    if (setgroups (0, NULL) != 0 || setresgid (gid, gid, gid) != 0
+        || setresuid (info.st_uid, info.st_uid, info.st_uid) != 0)
+        return complain (false, "cannot become user %u, who keeps %s: %s", info.st_uid, self->var,
+                         strerror (errno));
+    return true;
+}
+
 //  ---- directories ----
 
 //  Absolute, without resolving links (a link to a short place is how one escapes a long path).
@@ -217,11 +234,54 @@ s_own_directory (void)
     return directory;
 }
 
+//  PREFIX/libexec/busbar for what is installed as PREFIX/bin/busbar; NULL in a build tree, where
+//  all programs stand together.
+static char *
+s_libexec (void)
+{
+    char *own = s_own_directory ();
+    char *beside = text_format ("%s/busbar-broker", own);
+    char *apart = text_format ("%s/../libexec/busbar", own);
+    char *found = access (beside, X_OK) == 0 ? NULL : realpath (apart, NULL);
+    free (own), free (beside), free (apart);
+    return found;
+}
+
+char *
+place_settings (void)
+{
+    //  PREFIX/etc, or /etc when the prefix is /usr.
+    static const char *const tries [] = { "../..", "../../.." };
+    char *libexec = s_libexec (), *found = NULL;
+    for (size_t n = 0; libexec && !found && n < sizeof tries / sizeof *tries; n++) {
+        char *path = text_format ("%s/%s/etc/busbar/busbar.env", libexec, tries [n]);
+        found = realpath (path, NULL);
+        free (path);
+    }
+    free (libexec);
+    return found;
+}
+
+//  An installed busbar keeps the machine's system, unless one is kept here or that is another's.
+static const char *
+s_usual_var (bool installed)
+{
+    struct stat info;
+    if (!installed || access ("var/secrets", F_OK) == 0)
+        return "var";
+    bool ours = geteuid () == 0
+        || (stat (VAR_INSTALLED, &info) == 0 && info.st_uid == geteuid ());
+    return ours ? VAR_INSTALLED : "var";
+}
+
 bool
 place_open (place_t *self, const char *var, bool make)
 {
-    *self = (place_t) { .bin = s_own_directory () };
-    s_name_parts (self, s_absolute (var ? var : "var"));
+    char *libexec = s_libexec ();
+    *self = (place_t) { .bin = libexec ? libexec : s_own_directory () };
+    s_name_parts (self, s_absolute (var ? var : s_usual_var (libexec != NULL)));
+    if (make && !s_become_keeper (self))
+        return false;
     s_pick_user (self);
     bool reachable = !self->drop || s_reachable (self, self->var, F_OK);
     if (!var && (!reachable || (!make && access (self->var, F_OK) != 0))
@@ -291,7 +351,7 @@ place_share (const place_t *self, const char *name)
     const char *home = getenv ("BUSBAR_HOME");
     char *tries [] = { home ? text_format ("%s/%s", home, name) : NULL,
                        text_format ("%s/../../%s", self->bin, name),
-                       text_format ("%s/%s", SHARE, name) };
+                       text_format ("%s/../../share/busbar/%s", self->bin, name) };
     char *found = NULL;
     for (size_t n = 0; n < sizeof tries / sizeof *tries; n++) {
         if (!found && tries [n] && access (tries [n], R_OK) == 0)
