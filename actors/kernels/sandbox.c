@@ -3,10 +3,12 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/mman.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -21,6 +23,7 @@
 #define SAID_MAX 8192        //  of a box's own output, the last half of it at least
 #define SOCKETS_EVERY 20     //  ms between looks for a starting kernel's sockets
 #define STATUS_LATE 1000     //  ms from a death by pidfd to its wait status
+#define SPAWNER_END 2000     //  ms that the spawner has for its end
 #define LINGER 1000          //  ms that descriptors named in endpoints stay ours after the end
 
 typedef enum { BOX_STARTING, BOX_BINDING, BOX_BOUND, BOX_ENDED } box_state_t;
@@ -579,6 +582,15 @@ sandbox_destroy (sandbox_t **self_p)
         s_box_free (self->boxes);
     }
     //  The spawner sees it and ends, and whatever is left of its children with it.
+    struct pollfd end = { self->spawner, POLLIN, 0 };
+    packet_t tell;
+    int fds [SPAWNER_FDS];
+    size_t count;
+    shutdown (self->spawner, SHUT_WR);
+    while (poll (&end, 1, SPAWNER_END) > 0
+           && packet_receive (self->spawner, &tell, NULL, 0, fds, &count) != -2)
+        while (count > 0)
+            close (fds [--count]);
     close (self->spawner);
     free (self);
 }

@@ -24,6 +24,8 @@
 #define ARGS_MAX 256
 #define SPARE_FD 100         //  out of the way of the numbers that the child gets
 #define CHILDREN_MAX 1024
+#define END_TURN 5               //  ms
+#define END_TURNS 400
 
 typedef struct {
     int socket, signals;
@@ -222,6 +224,17 @@ s_serve (spawner_t *self)
     return true;
 }
 
+//  Nobody is left behind, not even as a zombie for init.
+static void
+s_end (spawner_t *self)
+{
+    for (size_t n = 0; n < CHILDREN_MAX; n++)
+        if (self->children [n])
+            process_kill (self->children [n]);
+    for (int turn = 0; turn < END_TURNS && waitpid (-1, NULL, WNOHANG) >= 0; turn++)
+        poll (NULL, 0, END_TURN);
+}
+
 static void
 s_run (int socket)
 {
@@ -247,6 +260,7 @@ s_run (int socket)
         if (polls [1].revents)
             s_reap (&self);
     } while (!polls [0].revents || s_serve (&self));
+    s_end (&self);
 }
 
 static bool s_root;

@@ -1,11 +1,16 @@
 """What happens to a cell on its way: interrupts, input, restarts, limits, death."""
 
 import os
+import pathlib
+import shutil
 import signal
+import tempfile
 import threading
+import uuid
 
 import pytest
 
+from client import User
 from kernel_world import Notebook, alive, descendants
 from stack import Stack, wait_for
 
@@ -200,19 +205,15 @@ class TestSmallKernels:
     """A system of its own, whose kernels may use little."""
 
     @pytest.fixture(scope="class")
-    def user(self, tmp_path_factory):
-        import uuid
-
-        from client import User
-
-        specs = tmp_path_factory.mktemp("specs")
+    def user(self):
+        #  Where kernels, who are other users, can read.
+        specs = pathlib.Path(tempfile.mkdtemp(prefix="bb", dir="/tmp"))
         spec = specs / "scala"
         spec.mkdir()
         (spec / "kernel.json").write_text(
             '{"argv": ["/usr/bin/python3", "-m", "ipykernel_launcher", "-f", "{connection_file}"],'
             ' "display_name": "not really", "language": "scala", "env": {"SPEC": "here"}}')
-        for path in (specs, spec, *specs.parents[:2]):
-            path.chmod(0o755)
+        specs.chmod(0o755)
         system = Stack("--set=kernels.kernel-memory=256", "--set=kernels.kernel-idle=2",
                        f"--set=kernels.kernel-path={specs}", "--set=kernels.kernels-per-user=2")
         system.wait()
@@ -223,6 +224,7 @@ class TestSmallKernels:
         yield user
         user.close()
         assert system.stop() == 0
+        shutil.rmtree(specs)
 
     def test_memory_has_a_limit(self, user):
         notebook = Notebook(user)

@@ -44,7 +44,6 @@ typedef struct {
     buf_t text;              //  all output of the cell: streams, text/plain, errors
 } bench_t;
 
-static int s_spawner = -1;
 
 static void
 bench_on_probe (void *arg, const char *kind, const char *why)
@@ -69,7 +68,7 @@ static void
 bench_open (bench_t *self, const sandbox_conf_t *conf)
 {
     *self = (bench_t) { .loop = loop_new (), .zmq = zmq_ctx_new (), .cap = SIZE_MAX };
-    self->sandbox = sandbox_new (self->loop, dup (s_spawner), conf);
+    self->sandbox = sandbox_new (self->loop, spawner_start (), conf);
     sandbox_probe (self->sandbox, bench_on_probe, self);
     assert_true (bench_wait (self, &self->probed, 10));
 }

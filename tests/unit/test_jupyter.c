@@ -282,7 +282,6 @@ test_a_gigabyte_is_dropped_unread (void **state)
 int
 main (int argc, char **argv)
 {
-    s_spawner = spawner_start ();
     if (argc > 1)
         cmocka_set_test_filter (argv [1]);
     const struct CMUnitTest tests [] = {

@@ -362,7 +362,6 @@ s_bare_serves (void)
     sandbox_conf_t bare = conf;
     bare.unsandboxed = true;
     bare.dir = mkdtemp (dir);
-    s_spawner = spawner_start ();
     bench_open (&bench, &bare);
     if (!sandbox_kind (bench.sandbox) || strcmp (sandbox_kind (bench.sandbox), "none") != 0)
         return 1;
@@ -380,7 +379,6 @@ static int
 s_setpriv_serves (void)
 {
     bench_t bench;
-    s_spawner = spawner_start ();
     bench_open (&bench, &conf);
     if (!sandbox_kind (bench.sandbox) || strcmp (sandbox_kind (bench.sandbox), "own uid") != 0)
         return 1;
@@ -428,7 +426,6 @@ test_root_needs_no_user_namespaces (void **state)
 int
 main (int argc, char **argv)
 {
-    s_spawner = spawner_start ();
     if (argc > 1)
         cmocka_set_test_filter (argv [1]);
     const struct CMUnitTest tests [] = {
