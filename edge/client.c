@@ -100,8 +100,13 @@ client_pull (client_t *self, buf_t *out, size_t max)
         buf_put (out, self->control.data, self->control.size);
         buf_clear (&self->control);
     }
+    //  Nothing is told to a session that may have been revoked without our knowing.
+    fault_t fault = { 0 };
+    bool good = auth_good (self->live->edge->auth, self->session, &fault);
+    if (!good && self->subs)
+        live_hold (self->live);
     //  In turn, so that one busy channel can't starve the others.
-    sub_t *first = self->turn ? self->turn : self->subs;
+    sub_t *first = !good ? NULL : self->turn ? self->turn : self->subs;
     for (sub_t *sub = first; sub && out->size < max;) {
         sub_pull (sub, out, max);
         sub = sub->client_next ? sub->client_next : self->subs;

@@ -5,6 +5,7 @@
 #include "live.h"
 
 #define TICKET_MS 60000
+#define HOLD_MS 500
 #define GRANTS_USERS 10000               //  users whose audiences are remembered
 
 typedef struct {
@@ -41,6 +42,21 @@ ticket_free (void *item)
     free (self);
 }
 
+static void
+wake_all (void *arg)
+{
+    live_t *live = arg;
+    for (client_t *client = live->clients; client; client = client->next)
+        client->sink.wake (client->sink.arg);
+}
+
+void
+live_hold (live_t *live)
+{
+    if (!ltimer_active (live->hold))
+        ltimer_set (live->hold, HOLD_MS);
+}
+
 live_t *
 live_new (edge_t *edge)
 {
@@ -49,6 +65,7 @@ live_new (edge_t *edge)
     self->channels = hash_new (NULL);
     self->grants = hash_new (grants_free);
     self->tickets = hash_new (ticket_free);
+    self->hold = loop_timer (edge->loop, wake_all, self);
     return self;
 }
 
@@ -63,6 +80,7 @@ live_destroy (live_t **self_p)
     hash_destroy (&self->channels);
     hash_destroy (&self->grants);
     hash_destroy (&self->tickets);
+    ltimer_end (&self->hold);
     free (self);
 }
 

@@ -101,6 +101,7 @@ struct live {
     hash_t *grants;                      //  user → grants_t (audiences beyond their own)
     hash_t *tickets;                     //  text → ticket_t
     client_t *clients;
+    ltimer_t *hold;
     uint64_t delivered, coalesced, gaps, reads, holes;
 };
 
@@ -163,6 +164,8 @@ bool sub_pull (sub_t *self, buf_t *out, size_t max);
 //  live_ask_grants, and try again in live_grants_changed.
 bool live_may (live_t *live, session_t *session, text_t audience, bool *ask);
 void live_ask_grants (live_t *live, const char *user);
+//  Deliveries wait for identity: look again soon.
+void live_hold (live_t *live);
 //  client.c: what a user may hear is known, or changed.
 void live_grants_changed (live_t *live, text_t user);
 

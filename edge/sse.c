@@ -17,6 +17,7 @@
 typedef struct {
     request_t *req;
     client_t *client;
+    ltimer_t *expiry;                    //  the token runs out
     ltimer_t *comment;                   //  keeps proxies from closing an idle stream
     hook_t pull;                         //  once per turn, however many events came
     void *auth_wait;
@@ -71,6 +72,12 @@ sse_comment (void *arg)
 }
 
 static void
+sse_expired (void *arg)
+{
+    sse_closed (arg, 3005, "token has expired");
+}
+
+static void
 on_drained (request_t *req)
 {
     sse_pull (req->owner);
@@ -87,6 +94,7 @@ on_closed (request_t *req)
         auth_cancel (edge->auth, self->auth_wait);
     loop_forget (edge->loop, &self->pull);
     ltimer_end (&self->comment);
+    ltimer_end (&self->expiry);
     client_free (&self->client);
     free (self);
 }
@@ -149,6 +157,11 @@ sse_start (request_t *req, session_t *session)
     self->req = req;
     self->pull = (hook_t) { .fn = sse_pull, .arg = self };
     self->comment = loop_timer (req->edge->loop, sse_comment, self);
+    self->expiry = loop_timer (req->edge->loop, sse_expired, self);
+    if (session->exp) {
+        int64_t left = session->exp * 1000 - loop_wall (req->edge->loop);
+        ltimer_set (self->expiry, left > 0 ? left : 0);
+    }
     self->client = client_new (req->edge->live, session, FORMAT_SSE,
                                &(sink_t) { .wake = sse_wake, .closed = sse_closed, .arg = self });
     if (!conn_header_named (req->conn, "last-event-id:", last, sizeof last)) {

@@ -7,6 +7,7 @@ import json
 import time
 import uuid
 
+import httpx
 import pytest
 
 from client import LiveError, User
@@ -269,3 +270,18 @@ def test_nothing_secret_is_logged(stack, ann, secret):
     assert secret.decode() not in text
     assert ann.token not in text and ann.token.split(".")[2] not in text
     administrator(stack)
+
+
+def test_live_streams_end_with_their_token(stack, secret, good):
+    short = signed(secret, {**good, "exp": int(time.time()) + 3})
+    with Socket(stack.base.replace("http", "ws", 1) + "/ws") as socket:
+        socket.send(json.dumps({"id": 1, "connect": {"token": short}}))
+        assert json.loads(socket.recv())["connect"]["ttl"] <= 3
+        with httpx.Client(base_url=stack.base, timeout=15, trust_env=False) as http:
+            with http.stream("GET", "/events", params={"ch": "workspaces"},
+                             headers={"Authorization": f"Bearer {short}"}) as response:
+                text = b"".join(response.iter_raw()).decode()      # to its end
+        assert "event: end" in text
+        with pytest.raises(Closed) as closed:
+            socket.recv(10)
+        assert closed.value.code == 3005
