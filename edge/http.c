@@ -272,6 +272,13 @@ static void
 answer_unrouted (request_t *req, unsigned verbs)
 {
     fault_t fault = { 0 };
+    //  Who has not heard of anybody yet does not know what there is.
+    if (!verbs && !auth_fresh (req->edge->auth)) {
+        fault_set (&fault, E_UNAVAILABLE, "starting, try again in a moment");
+        fault.retry_after = 1;
+        reply_fault (req, &fault);
+        return;
+    }
     if (!verbs) {
         fault_set (&fault, E_NOT_FOUND, "no such path: %.*s",
                    req->path.size < 100 ? (int) req->path.size : 100, (char *) req->path.data);

@@ -177,8 +177,10 @@ s_on_ready (void *arg)
 {
     kit_t *kit = arg;
     log_info ("serving", "slot", kit->actor->slot);
-    if (!kit->tickers)
-        s_ticks_start (kit);
+    if (kit->tickers)
+        return;
+    s_ticks_start (kit);
+    actor_spawn (kit->actor, live_repeat, NULL);
 }
 
 static void

@@ -280,6 +280,7 @@ void routes_pack (kit_t *kit, buf_t *routes, buf_t *channels, buf_t *dependants)
 void live_statements (kit_t *kit);
 void live_endpoints (kit_t *kit);
 CO void live_retention (req_t *req);
+CO void live_repeat (req_t *req);
 CO void live_load (req_t *req);
 live_queue_t *live_queue_new (kit_t *kit);
 void live_queue_destroy (live_queue_t **self_p);
