@@ -19,6 +19,37 @@ s_row (req_t *req, const char *id)
     return row;
 }
 
+//  Is this one of the audiences that the caller may hear? Memberships are identity's.
+static CO bool
+s_may_hear (req_t *req, const char *audience)
+{
+    buf_t *params = req_buf (req), *room = req_buf (req);
+    mp_put_map (params, 1);
+    mp_pair_str (params, "user", req_user (req));
+    bus_reply_t reply = req_call (req, "identity.grants", mp_buf (params), mp_none,
+                                  &(req_call_t) { .operator = true, .idempotent = true });
+    if (reply.status != 200)
+        fail_reply (req, &reply);
+    mp_t audiences = mp_get (json_plain (reply.body, room), "audiences");
+    for (mp_iter_t it = mp_iter (audiences); mp_next (&it);)
+        if (text_is (mp_text (it.value), audience))
+            return true;
+    return false;
+}
+
+//  For reading: whoever shares the workspace sees what runs there.
+static CO row_t
+s_shown (req_t *req, const char *id)
+{
+    row_t row = db_row (req, "execution_get", req_user (req), id);
+    if (!row_none (row))
+        return row;
+    row_t shared = db_row (req, "execution_shared", id);
+    if (row_none (shared) || !s_may_hear (req, row_str (shared, "audience")))
+        fail (req, E_NOT_FOUND, "execution not found");
+    return db_row (req, "execution_get", NULL, id);
+}
+
 static bool
 s_is_over (row_t row)
 {
@@ -47,7 +78,7 @@ s_answer (req_t *req, unsigned status, row_t row)
 void
 execution_get (req_t *req)
 {
-    s_answer (req, 200, s_row (req, req_id (req)));
+    s_answer (req, 200, s_shown (req, req_id (req)));
 }
 
 void
@@ -194,7 +225,7 @@ execution_events (req_t *req)
             left;
     row_t row, rows;
     for (;;) {
-        row = s_row (req, id);
+        row = s_shown (req, id);
         rows = db_rows (req, "execution_events", row_str (row, "channel"),
                         req_print (req, "%lld", (long long)from), limit);
         left = until - loop_now (req_actor (req)->loop);

@@ -131,3 +131,7 @@ RETURNING g.role
 -- :name guest_delete
 -- $1 user.
 DELETE FROM guests WHERE user_id = $1::uuid RETURNING role
+
+-- :name execution_shared
+-- $1 execution. No row: not there, or told to its owner only.
+SELECT audience FROM executions WHERE id = $1::uuid AND audience LIKE 'project:%'

@@ -178,8 +178,8 @@ def test_presence_names_who_watches(sign_up):
     two.close()
 
 
-def test_members_of_a_workspace_hear_it_until_they_are_removed(sign_up):
-    owner, member = sign_up("owner"), sign_up("member")
+def test_members_of_a_workspace_hear_it_until_they_are_removed(sign_up, bob):
+    owner, member, stranger = sign_up("owner"), sign_up("member"), bob
     workspace = make(owner, "shared")
     name = f"project:{workspace['id']}/notebooks"
     with pytest.raises(LiveError):
@@ -191,8 +191,15 @@ def test_members_of_a_workspace_hear_it_until_they_are_removed(sign_up):
     event = channel.next()
     assert event["key"] == notebook["id"] and event["type"] == "notebook.created"
     assert member.get(f"/notebooks/{notebook['id']}")["name"] == "ours"
+    run = owner.post(f"/notebooks/{notebook['id']}/execute?wait=30", {"cellId": "c", "code": "6 * 7"})
+    assert run["live"]["ch"] == f"project:{workspace['id']}/executions/{run['execution_id']}"
+    assert member.get(f"/executions/{run['execution_id']}")["output"] == "42"
+    log = member.live.subscribe(run["live"]["ch"], off=0)
+    assert log.until(lambda frame: frame["type"] == "execution.finished")[-1]["data"]["success"]
+    stranger.get(f"/executions/{run['execution_id']}", expect=404)
     owner.delete(f"/workspaces/{workspace['id']}/members/{member.id}")
-    frame = channel.next()
+    member.get(f"/executions/{run['execution_id']}", expect=404)
+    frame = channel.until(lambda frame: "unsub" in frame)[-1]
     assert frame["unsub"]["code"] == 2501
     member.get(f"/notebooks/{notebook['id']}", expect=404)
     with pytest.raises(LiveError):
