@@ -295,6 +295,18 @@ s_changed (req_t *req, const char *id, const char *what)
         s_resource (req)->after_change (req, id, what);
 }
 
+//  Whose the new row will be: the caller's, unless before_create said otherwise with req_set.
+static const char *
+s_owner (req_t *req)
+{
+    const resource_t *resource = s_resource (req);
+    const char *name = resource->owner ? resource->owner : "user_id";
+    for (extra_t *at = req->extras; at; at = at->next)
+        if (strcmp (at->name, name) == 0)
+            return at->value;
+    return s_caller (req);
+}
+
 CO void
 resource_create (req_t *req)
 {
@@ -302,6 +314,7 @@ resource_create (req_t *req)
     size_t count = 1;
     if (s_resource (req)->before_create)
         s_resource (req)->before_create (req);
+    params [0] = s_owner (req);
     uint64_t mask = s_columns (req, params, &count);
     unit_t *unit = unit_new (req);
     unit_add_text (unit, plan_create_text (req->endpoint->plan, mask), params, count);

@@ -120,7 +120,9 @@ write_cell (mp_t cell, buf_t *document)
         mp_put_map (document, 0);
     mp_pair_text (document, "source", mp_text (mp_get (cell, "content")));
     if (code) {
-        mp_pair (document, "execution_count", mp_get (cell, "execution_count"));
+        mp_t number = mp_get (cell, "execution_count");
+        int64_t ignored;
+        mp_pair (document, "execution_count", mp_int_get (number, &ignored) ? number : mp_none);
         mp_put_str (document, "outputs");
         mp_t outputs = mp_get (cell, "outputs");
         text_t output = mp_text (mp_get (cell, "output"));
