@@ -18,7 +18,7 @@
 #define NUDGES 16            //  handshake requests remembered
 #define IDLE_LATE 2000       //  ms after a reply without idle until we look for it, again and again
 #define REOPEN_AFTER 50      //  ms from losing the kernel's output to listening anew
-#define MONITOR_SIZE 48      //  "inproc://" and a session's id
+#define MONITOR_SIZE 64      //  "inproc://", a session's id and how often it was opened
 #define TURN_MESSAGES 64     //  received before other descriptors get their share
 #define TURN_BYTES (8 << 20)
 
@@ -52,6 +52,7 @@ struct jupyter {
     ltimer_t *timer;                     //  next nudge; later: the idle that is late
     char output [128];                   //  endpoint of iopub
     void *monitor;                       //  tells when iopub breaks off
+    unsigned openings;                   //  of iopub
     zio_t *monitor_io;
     ltimer_t *reopen;
 
@@ -397,44 +398,6 @@ jupyter_new (loop_t *loop, void *zmq, text_t key, const jupyter_life_t *life)
     return self;
 }
 
-static bool
-s_line_open (jupyter_t *self, jupyter_channel_t channel, const char *endpoint)
-{
-    line_t *line = &self->lines [channel];
-    *line = (line_t) { .jupyter = self, .channel = channel };
-    line->socket = zmq_socket (self->zmq, channel == JUPYTER_IOPUB ? ZMQ_SUB : ZMQ_DEALER);
-    if (!line->socket)
-        return false;
-    int linger = 0, unlimited = 0, reconnect = 20, reconnect_max = 500;
-    int64_t largest = JUPYTER_MESSAGE_MAX;
-    zmq_setsockopt (line->socket, ZMQ_LINGER, &linger, sizeof linger);
-    zmq_setsockopt (line->socket, ZMQ_MAXMSGSIZE, &largest, sizeof largest);
-    zmq_setsockopt (line->socket, ZMQ_RECONNECT_IVL, &reconnect, sizeof reconnect);
-    zmq_setsockopt (line->socket, ZMQ_RECONNECT_IVL_MAX, &reconnect_max, sizeof reconnect_max);
-    if (channel == JUPYTER_IOPUB) {
-        //  With a limit the kernel's publisher drops silently while we are slow; what is kept is
-        //  bounded above us.
-        zmq_setsockopt (line->socket, ZMQ_RCVHWM, &unlimited, sizeof unlimited);
-        zmq_setsockopt (line->socket, ZMQ_SUBSCRIBE, "", 0);
-    }
-    else
-        //  The kernel asks for input on stdin by the routing id that it saw on shell.
-        zmq_setsockopt (line->socket, ZMQ_ROUTING_ID, self->session, strlen (self->session));
-    if (zmq_connect (line->socket, endpoint) != 0)
-        return false;
-    line->io = zio_new (self->loop, line->socket, s_on_input, line);
-    return true;
-}
-
-static void
-s_line_close (line_t *line)
-{
-    zio_end (&line->io);
-    if (line->socket)
-        zmq_close (line->socket);
-    line->socket = NULL;
-}
-
 //  ---- output that breaks off ----
 
 //  ZeroMQ ends a connection over which too large a message comes, and for good: nobody connects
@@ -465,20 +428,62 @@ s_monitor_close (jupyter_t *self)
     self->monitor = NULL;
 }
 
+//  Before there is a connection, or its end may be missed. The name of a monitor that was closed is
+//  free only once ZeroMQ's own thread has come by: each gets a new one.
 static bool
-s_output_open (jupyter_t *self)
+s_monitor_open (jupyter_t *self, void *output)
 {
     char name [MONITOR_SIZE];
-    snprintf (name, sizeof name, "inproc://%s", self->session);
-    if (!s_line_open (self, JUPYTER_IOPUB, self->output)
-        || zmq_socket_monitor (self->lines [JUPYTER_IOPUB].socket, name, ZMQ_EVENT_DISCONNECTED)
-               != 0)
+    snprintf (name, sizeof name, "inproc://%s-%u", self->session, ++self->openings);
+    if (zmq_socket_monitor (output, name, ZMQ_EVENT_DISCONNECTED) != 0)
         return false;
     self->monitor = zmq_socket (self->zmq, ZMQ_PAIR);
     if (!self->monitor || zmq_connect (self->monitor, name) != 0)
         return false;
     self->monitor_io = zio_new (self->loop, self->monitor, s_on_monitor, self);
     return true;
+}
+
+//  ---- lines ----
+
+static bool
+s_line_open (jupyter_t *self, jupyter_channel_t channel, const char *endpoint)
+{
+    line_t *line = &self->lines [channel];
+    *line = (line_t) { .jupyter = self, .channel = channel };
+    line->socket = zmq_socket (self->zmq, channel == JUPYTER_IOPUB ? ZMQ_SUB : ZMQ_DEALER);
+    if (!line->socket)
+        return false;
+    int linger = 0, unlimited = 0, reconnect = 20, reconnect_max = 500;
+    int64_t largest = JUPYTER_MESSAGE_MAX;
+    zmq_setsockopt (line->socket, ZMQ_LINGER, &linger, sizeof linger);
+    zmq_setsockopt (line->socket, ZMQ_MAXMSGSIZE, &largest, sizeof largest);
+    zmq_setsockopt (line->socket, ZMQ_RECONNECT_IVL, &reconnect, sizeof reconnect);
+    zmq_setsockopt (line->socket, ZMQ_RECONNECT_IVL_MAX, &reconnect_max, sizeof reconnect_max);
+    if (channel == JUPYTER_IOPUB) {
+        //  With a limit the kernel's publisher drops silently while we are slow; what is kept is
+        //  bounded above us.
+        zmq_setsockopt (line->socket, ZMQ_RCVHWM, &unlimited, sizeof unlimited);
+        zmq_setsockopt (line->socket, ZMQ_SUBSCRIBE, "", 0);
+        if (!s_monitor_open (self, line->socket))
+            return false;
+    }
+    else
+        //  The kernel asks for input on stdin by the routing id that it saw on shell.
+        zmq_setsockopt (line->socket, ZMQ_ROUTING_ID, self->session, strlen (self->session));
+    if (zmq_connect (line->socket, endpoint) != 0)
+        return false;
+    line->io = zio_new (self->loop, line->socket, s_on_input, line);
+    return true;
+}
+
+static void
+s_line_close (line_t *line)
+{
+    zio_end (&line->io);
+    if (line->socket)
+        zmq_close (line->socket);
+    line->socket = NULL;
 }
 
 static void
@@ -488,7 +493,9 @@ s_on_reopen (void *arg)
     zmq_socket_monitor (self->lines [JUPYTER_IOPUB].socket, NULL, 0);
     s_monitor_close (self);
     s_line_close (&self->lines [JUPYTER_IOPUB]);
-    s_output_open (self);
+    //  Without it no cell would ever be seen to end.
+    if (!s_line_open (self, JUPYTER_IOPUB, self->output))
+        ltimer_set (self->reopen, REOPEN_AFTER);
 }
 
 bool
@@ -496,8 +503,7 @@ jupyter_connect (jupyter_t *self, const char *const endpoints [JUPYTER_CHANNELS]
 {
     snprintf (self->output, sizeof self->output, "%s", endpoints [JUPYTER_IOPUB]);
     for (jupyter_channel_t channel = 0; channel < JUPYTER_CHANNELS; channel++)
-        if (channel == JUPYTER_IOPUB ? !s_output_open (self)
-                                     : !s_line_open (self, channel, endpoints [channel]))
+        if (!s_line_open (self, channel, endpoints [channel]))
             return false;
     s_nudge (self);
     return true;
