@@ -1,8 +1,9 @@
 // Validate an OpenAPI document on standard input; exit 1 with the faults on standard error.
-import { readFileSync } from "node:fs";
+import { text } from "node:stream/consumers";
 import { Validator } from "@seriousme/openapi-schema-validator";
 
-const result = await new Validator().validate(JSON.parse(readFileSync(0, "utf8")));
+// A pipe that is not filled yet makes a synchronous read fail.
+const result = await new Validator().validate(JSON.parse(await text(process.stdin)));
 if (!result.valid) {
     console.error(JSON.stringify(result.errors, null, 1));
     process.exit(1);
