@@ -78,7 +78,8 @@ routes_finish (kit_t *kit, endpoint_t *endpoint)
         if (s_in_path (endpoint, field->name) || (field->json && s_in_path (endpoint, field->json)))
             take |= IN_PATH;
         endpoint->take [n] = (uint8_t) take;
-        id_declared |= strcmp (field->name, "id") == 0;
+        //  A read-only id belongs to the reply; what the path says is then a UUID like any other.
+        id_declared |= take & TAKE && strcmp (field->name, "id") == 0;
     }
     endpoint->needs_id = s_in_path (endpoint, "id") && !id_declared;
     bool get = spec->verb && strcmp (spec->verb, "GET") == 0;
