@@ -27,7 +27,7 @@ for test in ${UNITS:-}; do
     bad=$(sed -n 's/^\[  FAILED  \] [^0-9]*\([0-9][0-9]*\) test.*/\1/p' "$unit_log" | awk '{ n += $1 } END { print n + 0 }')
     [ "$code" = 0 ] || [ "$bad" != 0 ] || bad=1
     if [ "$bad" = 0 ]; then
-        grep '^skipped: ' "$unit_log" | uniq
+        grep '^skipped: ' "$unit_log" | sort -u
     else
         cat "$unit_log"
     fi

@@ -1,15 +1,26 @@
 """A person at the edge: REST in one line each, and live channels over WebSocket."""
 
 import asyncio
+import functools
 import itertools
 import json
+import os
 import queue
+import subprocess
 import threading
 
 import httpx
+import pytest
 import websockets
 
 PATIENCE = 15.0
+
+
+@functools.cache
+def sandbox_possible():
+    """Does this machine give who runs the tests what a kernel's sandbox is made of?"""
+    return os.geteuid() == 0 or subprocess.run(["unshare", "--user", "true"], check=False,
+                                               stderr=subprocess.DEVNULL).returncode == 0
 
 
 class User:
@@ -32,6 +43,9 @@ class User:
         if body is not None:
             options["json"] = body
         response = self.http.request(verb, path, headers=headers, **options)
+        if response.status_code == 503 and "kernels need a sandbox" in response.text \
+                and not sandbox_possible():
+            pytest.skip("this machine gives ordinary users no user namespaces: no kernels")
         wanted = expect if isinstance(expect, (tuple, list, set)) else (expect,)
         assert expect is None or response.status_code in wanted, \
             f"{verb} {path}: {response.status_code}, not {expect}: {response.text[:2000]}"
