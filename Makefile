@@ -191,7 +191,12 @@ $(BUILD)/bench/%: $(BUILD)/obj/tests/bench/%.o $(LIBPROTO)
 	@echo '  ld $@'
 	$(QUIET)$(CC) $(SANITIZE) $(LDFLAGS) $^ -o $@ $(PROTO_LIBS)
 
-#  The sources of proto once more, instrumented; a fuzz target is one file and what it needs of them.
+#  The sources of proto once more, instrumented; a fuzz target is one file, what it needs of them, and
+#  the parts named here.
+FUZZ_jupyter := actors/kernels/lenient.c actors/kernels/signer.c actors/kernels/output.c
+FUZZ_multipart := edge/multipart.c
+FUZZ_router := edge/router.c edge/rules.c
+FUZZ_rules := edge/rules.c
 FUZZ_SRC := $(wildcard tests/fuzz/fuzz_*.c)
 FUZZERS := $(FUZZ_SRC:tests/fuzz/fuzz_%.c=%)
 FUZZ_SAN := address,undefined -fno-sanitize-recover=undefined
@@ -209,9 +214,10 @@ $(BUILD)/fuzz/libproto.a: $(PROTO_SRC:%.c=$(BUILD)/obj/fuzz/%.o)
 	@echo '  ar $@'
 	$(QUIET)$(AR) rcs $@ $^
 
+$(foreach name,$(FUZZERS),$(eval $(BUILD)/fuzz/$(name): $(FUZZ_$(name):%.c=$(BUILD)/obj/fuzz/%.o)))
 $(BUILD)/fuzz/%: $(BUILD)/obj/fuzz/tests/fuzz/fuzz_%.o $(BUILD)/fuzz/libproto.a
 	@echo '  ld $@'
-	$(QUIET)clang -fsanitize=fuzzer,$(FUZZ_SAN) $^ -o $@ $(PROTO_LIBS)
+	$(QUIET)clang -fsanitize=fuzzer,$(FUZZ_SAN) $(filter %.o,$^) $(filter %.a,$^) -o $@ $(PROTO_LIBS)
 
 fuzz: $(FUZZERS:%=$(BUILD)/fuzz/%)
 	@set -e; for name in $(FUZZERS); do \

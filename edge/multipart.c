@@ -133,9 +133,12 @@ step (multipart_t *self)
         return self->place == EPILOGUE || ++self->parts <= PARTS_MAX ? 1 : -1;
     case HEADER:
         found = memmem (data, size, "\r\n\r\n", 4);
+        //  The same verdict however it arrives: the end may be on its way with three bytes here.
+        size_t length = found ? (size_t) (found - data) : size < 3 ? 0 : size - 3;
+        if (length > HEADER_MAX)
+            return -1;
         if (!found)
-            return size > HEADER_MAX ? -1 : 0;
-        size_t length = (size_t) (found - data);
+            return 0;
         header_read (self, (text_t) { data + 2, length > 2 ? length - 2 : 0 });
         consume (self, length + 4);
         self->place = DATA;

@@ -159,6 +159,9 @@ keyfile_read (const char *path, char *error, size_t size)
     self->changed = about.st_mtim;
     if (got == (ssize_t) sizeof data)
         refuse (error, size, path, "is too large for a key file");
+    //  Values are used up to a NUL: "/" would be what is left of a longer prefix.
+    else if (memchr (data, 0, (size_t) got))
+        refuse (error, size, path, "is no text");
     else if (!take_name (self, path))
         refuse (error, size, path, "name is not of letters, digits, - and _");
     else if (take_lines (self, (text_t) { data, (size_t) got }, path, error, size))
