@@ -325,10 +325,9 @@ s_configure (kernels_t *kernels)
 {
     actor_t *actor = kernels->actor;
     uint32_t uids = (uint32_t) opt_int (s_options, "uid-count") / 4;
-    char dir [256];
-    snprintf (dir, sizeof dir, "%s/k", actor->var_dir);
+    snprintf (kernels->dir, sizeof kernels->dir, "%s/k", actor->var_dir);
     kernels->sandbox = sandbox_new (actor->loop, s_spawner, &(sandbox_conf_t) {
-        .dir = xstrdup (dir), .unsandboxed = opt_bool (s_options, "allow-unsandboxed"),
+        .dir = kernels->dir, .unsandboxed = opt_bool (s_options, "allow-unsandboxed"),
         .uid_base = s_uid_base (actor, uids), .uid_count = uids,
         .disk = (unsigned) opt_int (s_options, "kernel-disk"),
         .processes = (unsigned) opt_int (s_options, "kernel-processes") });

@@ -10,6 +10,7 @@
 typedef struct {
     actor_t *actor;
     sandbox_t *sandbox;
+    char dir [256];          //  of kernels without sandbox; the sandbox borrows it
     pool_t *pool;
     char *refusal;           //  why no kernel can be started here; NULL: none
     hash_t *records;         //  executions alive in this process, by id
