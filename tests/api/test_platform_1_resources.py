@@ -3,6 +3,7 @@
 import threading
 import uuid
 
+import httpx
 import pytest
 
 from client import User
@@ -152,6 +153,17 @@ def test_ids_that_are_not_there(user, name):
     for kind in ("workspaces", "notebooks"):
         for verb, body in (("GET", None), ("PUT", {"name": "x"}), ("DELETE", None)):
             user.request(verb, f"/{kind}/{name}", body, expect=404)
+
+
+def test_an_address_is_never_cut_at_a_nul(user, workspace):
+    path = f"/workspaces/{workspace['id']}"
+    for bad in (f"{path}%00x", path.replace("/w", "%00/w"), "/workspaces/%00x", "/workspaces?name=a%00b"):
+        for verb in ("GET", "DELETE"):
+            try:
+                user.request(verb, bad, expect=(400, 404))
+            except httpx.RemoteProtocolError:
+                pass                             # hung up on: as good
+    assert user.get(path)["id"] == workspace["id"]
 
 
 def test_an_id_has_no_case(user, workspace):

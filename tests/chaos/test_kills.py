@@ -72,6 +72,18 @@ def test_everything_but_kernels_killed_in_one_stream(healthy, user, notebook):
     assert viewers[0].text() == counted(500)
 
 
+def test_a_cell_streams_on_while_the_database_comes_back(healthy, user, notebook):
+    execution = notebook.begin(COUNTER.format(200))
+    viewers = watch(healthy, user, execution)
+    see(viewers, 20)
+    old = healthy.kill("postgres")
+    healthy.wait_restarted("postgres", old, 30)
+    transcripts = [viewer.finish(60) for viewer in viewers]
+    assert all(transcript == transcripts[0] for transcript in transcripts)
+    assert viewers[0].text() == counted(200)
+    assert transcripts[0][-1][2]["state"] == "succeeded"
+
+
 def test_a_killed_kernels_process_loses_the_run_and_says_so(healthy, user, notebook):
     execution = notebook.begin(COUNTER.format(2000))
     viewers = watch(healthy, user, execution)
@@ -224,6 +236,30 @@ def test_writes_with_a_key_happen_once_whatever_is_killed(healthy, sign_up, vict
     rows = {row["name"][2:]: row["id"] for row in user.get("/workspaces?limit=10000")}
     assert len(rows) == len(user.get("/workspaces?limit=10000"))
     assert rows == dict(load.strange)
+
+
+def test_everybody_killed_at_once(healthy, sign_up):
+    user = sign_up("all")
+    channel = user.another_live().subscribe("workspaces")
+    load = Load(user, write)
+    load.wait(50)
+    old = {row["slot"]: row["pid"] for row in healthy.processes() if row["name"] != "postgres"}
+    for pid in old.values():
+        os.kill(pid, signal.SIGKILL)
+    for slot, pid in old.items():
+        healthy.wait_restarted(slot, pid)
+    all_up(healthy)
+    load.wait(50)
+    load.stop()
+    told = {name for name, status, _ in load.strange if status == 201}
+    rows = user.get("/workspaces?limit=10000")
+    names = {row["name"][2:] for row in rows}
+    assert told <= names, f"acknowledged and lost: {sorted(told - names)[:5]}"
+    seen = user.another_live().subscribe("workspaces", off=channel.answer["off"],
+                                         epoch=channel.answer["epoch"]).until(
+        lambda frame: frame["off"] == channel.answer["off"] + len(rows))
+    assert {frame["key"] for frame in seen} == {row["id"] for row in rows}
+    assert [frame["off"] for frame in seen] == list(range(1, len(rows) + 1))
 
 
 # ---------------------------------------------------------------- the database
