@@ -1,7 +1,7 @@
 //  sse.c -- the same channels as server-sent events, and tickets for clients that cannot send
 //  headers.
 //
-//  GET /events?ch=notebooks&ch=executions/… [&snapshot=1] with Authorization or ?ticket=; one
+//  GET /events?ch=notebooks&ch=executions/… [&off=0] [&snapshot=1] with Authorization or ?ticket=; one
 //  stream carries many channels. `id:` is the position in all of them, so Last-Event-ID resumes
 //  exactly there.
 
@@ -125,6 +125,19 @@ cursor_find (text_t cursor, unsigned index, text_t *epoch, uint64_t *off)
     return false;
 }
 
+static bool
+offset_read (text_t text, uint64_t *off)
+{
+    char copy [24];
+    if (text.size >= sizeof copy)
+        return false;
+    memcpy (copy, text.data, text.size);
+    copy [text.size] = 0;
+    char *end;
+    *off = strtoull (copy, &end, 10);
+    return *end == 0;
+}
+
 //  Every ch= of the query, in order.
 static void
 subscribe_all (sse_t *self, text_t query, text_t cursor)
@@ -133,6 +146,7 @@ subscribe_all (sse_t *self, text_t query, text_t cursor)
     text_t name, value;
     buf_t id = { 0 };
     bool snapshot = query_get (query, "snapshot").data != NULL;
+    text_t off = query_get (query, "off");
     for (size_t at = 0; query_each (query, &at, &name, &value);) {
         if (!text_is (name, "ch"))
             continue;
@@ -142,6 +156,8 @@ subscribe_all (sse_t *self, text_t query, text_t cursor)
             .id = mp_buf (&id), .channel = value, .snapshot = snapshot, .index = index
         };
         want.has_off = cursor_find (cursor, index, &want.epoch, &want.off);
+        if (!want.has_off && off.size)
+            want.has_off = offset_read (off, &want.off);
         client_subscribe (self->client, &want);
         index++;
     }

@@ -322,5 +322,9 @@ def test_server_sent_events_resume_where_they_ended(stack, sign_up):
                 if "data" in frame:
                     seen.append(frame["data"]["name"])
             assert seen == [f"missed {number}" for number in range(5)]
+        with http.stream("GET", "/events", params={"ch": "workspaces", "off": 0}, headers=headers) as response:
+            events = Events(response)
+            assert json.loads(events.next()["data"])["subscribe"]["recovered"] is True
+            assert json.loads(events.next()["data"])["type"] == "workspace.created"
         assert http.get("/events", params={"ch": "workspaces"}).status_code == 401
         assert http.get("/events", headers=headers).status_code == 400
