@@ -389,11 +389,16 @@ crew_start (crew_t *self)
 {
     s_start_broker (self);
     char **actors = crew_actors (self->place);
+    list_t started = { 0 };
     bool good = true;
-    for (char **actor = actors; good && *actor; actor++)
+    for (char **actor = actors; good && *actor; actor++) {
         for (int n = 1; good && n <= s_instances (self, *actor); n++)
             good = s_start_actor (self, *actor, n);
+        if (s_instances (self, *actor) > 0)
+            s_add (&started, xstrdup (*actor));
+    }
     crew_free_names (&actors);
+    self->actors = started.items;
     if (!good || !s_start_pythons (self))
         return false;
     char *edge = text_format ("%s/busbar-edge", self->place->bin);

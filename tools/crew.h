@@ -14,6 +14,7 @@ typedef struct {
     const char *host;
     int port;
     bool edge;                   //  out: is there an edge?
+    char **actors;               //  out: names of the programs that were started; crew_free_names
 } crew_t;
 
 //  Programs busbar-NAME beside this executable that are actors; NULL-terminated, sorted;

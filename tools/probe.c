@@ -5,6 +5,7 @@
 #include <openssl/ssl.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/socket.h>
 #include <sys/un.h>
 #include <time.h>
@@ -15,6 +16,7 @@
 
 #define EAGER_ROUNDS 100                 //  of 20 ms; then it takes longer, and we ask less often
 #define COMPLAIN_EVERY 100
+#define MISSING_ROUNDS 150               //  that the rest waits for an actor
 
 static const char *
 s_reachable_host (const char *host)
@@ -50,38 +52,69 @@ s_connect (const probe_t *probe)
 }
 
 //  It is our own server whose health we ask, so its certificate is not what matters here.
-static ssize_t
-s_exchange_tls (int fd, const char *question, char *answer, size_t size)
+static SSL *
+s_secure (int fd, SSL_CTX **context)
 {
-    SSL_CTX *context = SSL_CTX_new (TLS_client_method ());
-    SSL *ssl = context ? SSL_new (context) : NULL;
-    ssize_t got = -1;
-    if (ssl && SSL_set_fd (ssl, fd) == 1 && SSL_connect (ssl) == 1
-        && SSL_write (ssl, question, (int) strlen (question)) > 0)
-        got = SSL_read (ssl, answer, (int) size);
+    *context = SSL_CTX_new (TLS_client_method ());
+    SSL *ssl = *context ? SSL_new (*context) : NULL;
+    if (ssl && SSL_set_fd (ssl, fd) == 1 && SSL_connect (ssl) == 1)
+        return ssl;
+    SSL_free (ssl);
+    return NULL;
+}
+
+//  Ask for a path. The answer as far as there is room, with NUL; empty when there is none.
+static void
+s_ask (const probe_t *probe, const char *path, char *answer, size_t room)
+{
+    char question [128];
+    int size = snprintf (question, sizeof question, "GET %s HTTP/1.1\r\nHost: localhost\r\n"
+                         "Connection: close\r\n\r\n", path);
+    size_t filled = 0;
+    int fd = s_connect (probe);
+    SSL_CTX *context = NULL;
+    SSL *ssl = fd >= 0 && probe->tls ? s_secure (fd, &context) : NULL;
+    bool asked = fd >= 0 && (ssl ? SSL_write (ssl, question, size) > 0
+                                 : !probe->tls && send (fd, question, (size_t) size,
+                                                        MSG_NOSIGNAL) > 0);
+    while (asked && filled + 1 < room) {
+        ssize_t got = ssl ? SSL_read (ssl, answer + filled, (int) (room - filled - 1))
+                          : recv (fd, answer + filled, room - filled - 1, 0);
+        if (got <= 0)
+            break;
+        filled += (size_t) got;
+    }
+    answer [filled] = 0;
     SSL_free (ssl);
     SSL_CTX_free (context);
-    return got;
+    if (fd >= 0)
+        close (fd);
 }
 
 //  The HTTP status of /health/ready, 0 when there is no answer.
 static int
 s_status (const probe_t *probe)
 {
-    static const char question [] =
-        "GET /health/ready HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
-    int fd = s_connect (probe);
-    if (fd < 0)
-        return 0;
-    char answer [64] = "";
-    ssize_t got = -1;
-    if (probe->tls)
-        got = s_exchange_tls (fd, question, answer, sizeof answer - 1);
-    else if (send (fd, question, strlen (question), MSG_NOSIGNAL) > 0)
-        got = recv (fd, answer, sizeof answer - 1, 0);
-    close (fd);
+    char answer [64];
     int status = 0;
-    return got > 0 && sscanf (answer, "HTTP/1.%*d %d", &status) == 1 ? status : 0;
+    s_ask (probe, "/health/ready", answer, sizeof answer);
+    return sscanf (answer, "HTTP/1.%*d %d", &status) == 1 ? status : 0;
+}
+
+//  The first of the actors that the edge has not heard of: it does not know their paths before.
+static const char *
+s_missing (const probe_t *probe)
+{
+    char answer [2048], word [128];
+    if (!probe->port || !probe->actors)
+        return NULL;
+    s_ask (probe, "/health", answer, sizeof answer);
+    for (char *const *actor = probe->actors; *actor; actor++) {
+        snprintf (word, sizeof word, "\"%s\":\"healthy\"", *actor);
+        if (!strstr (answer, word))
+            return *actor;
+    }
+    return NULL;
 }
 
 static bool
@@ -99,11 +132,17 @@ int
 probe_wait (const probe_t *probe)
 {
     const struct timespec eager = { 0, 20000000 }, patient = { 0, 100000000 };
+    int waited = 0;
     for (int round = 1; ; round++) {
         int status = probe->port ? s_status (probe) : s_listens (probe->path) ? 200 : 0;
-        if (status == 200)
+        const char *missing = status == 200 ? s_missing (probe) : NULL;
+        if (status == 200 && !missing)
             return 0;
-        if (round > EAGER_ROUNDS && round % COMPLAIN_EVERY == 0)
+        if (missing && waited++ == MISSING_ROUNDS) {
+            log_warn ("ready without an actor", "actor", missing);
+            return 0;
+        }
+        if (!missing && round > EAGER_ROUNDS && round % COMPLAIN_EVERY == 0)
             log_warn ("not ready yet", "status", status ? log_num (status) : "no answer");
         nanosleep (round < EAGER_ROUNDS ? &eager : &patient, NULL);
     }

@@ -154,7 +154,8 @@ s_prepared (void *arg, int code)
     if (!self->crew.edge)
         log_warn ("no edge is running: only the bus serves");
     self->probe = (probe_t) { .host = self->host, .port = self->crew.edge ? self->port : 0,
-                              .tls = self->tls_cert != NULL, .path = self->broker_path };
+                              .tls = self->tls_cert != NULL, .path = self->broker_path,
+                              .actors = self->crew.actors };
     super_run (self->super, &(process_spec_t) { .name = "probe", .stage = STAGE_JOB,
                .work = s_probe, .done = s_ready, .arg = self });
 }
@@ -336,6 +337,7 @@ up_command (int argc, char **argv)
     log_open ("busbar", log_level_by_name (opt_str (s_options, "log-level")));
     up_t up = { .options = s_options };
     int code = s_up (&up);
+    crew_free_names (&up.crew.actors);
     pg_close (&up.pg);
     place_close (&up.place);
     free (up.host), free (up.tls_cert), free (up.tls_key), free (up.broker_path);
