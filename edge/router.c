@@ -225,7 +225,9 @@ static bool
 router_row (router_t *self, const char *actor, mp_t map, text_t verb, text_t path)
 {
     verb_t parsed;
-    if (path.size == 0 || path.data [0] != '/' || !verb_parse (verb, &parsed))
+    //  Segments are kept as strings: what a NUL cuts short would stand in the way of another.
+    if (path.size == 0 || path.data [0] != '/' || memchr (path.data, 0, path.size)
+        || !verb_parse (verb, &parsed))
         return false;
     route_t *route = route_new (actor, map, verb, path);
     bool placed = route->auth == AUTH_OPERATOR || router_place (self, route, parsed);
