@@ -1,5 +1,6 @@
 """Settings of busbar up: another PostgreSQL, .env, TLS, given secrets."""
 
+import ssl
 import subprocess
 
 import httpx
@@ -70,7 +71,8 @@ def test_tls_is_spoken_when_a_certificate_is_given(tmp_path):
     system = Stack("--tls-cert", str(cert), "--tls-key", str(key)).wait()
     try:
         assert system.ready == f"ready https://127.0.0.1:{system.port}"
-        with httpx.Client(verify=str(cert), trust_env=False) as client:
+        with httpx.Client(verify=ssl.create_default_context(cafile=cert),
+                          trust_env=False) as client:
             assert client.get(f"https://127.0.0.1:{system.port}/health").status_code == 200
     finally:
         assert system.stop() == 0
