@@ -112,7 +112,7 @@ s_take_output (void *arg, uint32_t events)
 {
     (void) events;
     process_t *self = arg;
-    char piece [4096];
+    char piece [2048];
     ssize_t size = read (self->out, piece, sizeof piece);
     for (ssize_t n = 0; n < size; n++)
         if (piece [n] == '\n' || self->line.size >= LINE_MAX_BYTES)
