@@ -89,7 +89,7 @@ def test_manual_and_completion(root):
 def test_unit_names_what_is_installed(root):
     unit = (root / "usr/lib/systemd/system/busbar.service").read_text()
     assert "ExecStart=/usr/bin/busbar up" in unit and "@" not in unit.replace("@system-service", "") \
-        .replace("@mount", "").replace("@sandbox", "")
+        .replace("@mount", "")
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can become somebody else")
