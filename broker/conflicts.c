@@ -4,7 +4,6 @@
 #include <stdlib.h>
 
 #include "conflicts.h"
-#include "copy.h"
 #include "proto/route.h"
 
 #define ADDRESS_MAX 600

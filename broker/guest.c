@@ -3,7 +3,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#include "copy.h"
 #include "door.h"
 #include "proto/log.h"
 #include "proto/token.h"
@@ -151,9 +150,9 @@ guest_identify (guest_t *self, mp_t said, mp_t claims)
     mp_pair (&self->identity, "jti", jti);
     mp_pair (&self->identity, "exp", expires);
     mp_close (&self->identity, mark, pairs);
-    self->user = copy_text (mp_text (mp_get (said, "user")));
-    self->role_name = copy_text (mp_text (mp_get (said, "role")));
-    self->jti = copy_text (mp_text (jti));
+    self->user = text_copy (mp_text (mp_get (said, "user")));
+    self->role_name = text_copy (mp_text (mp_get (said, "role")));
+    self->jti = text_copy (mp_text (jti));
     self->issued = mp_int (mp_get (claims, "iat"));
     self->expires = mp_int (expires);
 }

@@ -4,7 +4,6 @@
 #include <stdlib.h>
 
 #include "broker.h"
-#include "copy.h"
 #include "door.h"
 #include "proto/log.h"
 
@@ -18,7 +17,7 @@ peer_new (gate_t *gate, text_t id)
     peer_t *self = xcalloc (1, sizeof *self);
     self->broker = gate->broker;
     self->gate = gate;
-    self->id = (text_t) { copy_text (id), id.size };
+    self->id = (text_t) { text_copy (id), id.size };
     self->subs = hash_new (NULL);
     self->heard = self->sent = loop_now (gate->broker->loop);
     hash_put (gate->peers, id, self);

@@ -4,7 +4,6 @@
 #include <stdlib.h>
 
 #include "conflicts.h"
-#include "copy.h"
 #include "registry.h"
 
 #define NAME_MAX_SIZE 64
@@ -171,10 +170,10 @@ registry_announce (registry_t *self, const wire_hello_t *hello, bool outside,
         registry_remove (self, &before);
 
     entry_t *entry = xcalloc (1, sizeof *entry);
-    entry->name = copy_text (hello->name);
-    entry->slot = copy_text (hello->slot);
-    entry->boot = copy_text (hello->boot);
-    entry->endpoint = outside ? xstrdup ("") : copy_text (hello->endpoint);
+    entry->name = text_copy (hello->name);
+    entry->slot = text_copy (hello->slot);
+    entry->boot = text_copy (hello->boot);
+    entry->endpoint = outside ? xstrdup ("") : text_copy (hello->endpoint);
     entry->credit = hello->credit ? hello->credit : 1024;
     entry->pid = hello->pid;
     entry->outside = outside;

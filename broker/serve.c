@@ -4,7 +4,6 @@
 #include <stdlib.h>
 
 #include "broker.h"
-#include "copy.h"
 #include "door.h"
 #include "proto/log.h"
 #include "proto/token.h"
@@ -75,9 +74,9 @@ serve_hello (peer_t *peer, mp_t raw)
     free (peer->role);
     free (peer->name);
     free (peer->slot);
-    peer->role = copy_text (hello.role);
-    peer->name = copy_text (hello.name);
-    peer->slot = copy_text (hello.slot);
+    peer->role = text_copy (hello.role);
+    peer->name = text_copy (hello.name);
+    peer->slot = text_copy (hello.slot);
     if (hello.version != WIRE_VERSION) {
         char text [80];
         snprintf (text, sizeof text, "version %llu is not spoken here, version %d is",

@@ -2,7 +2,6 @@
 
 #include <stdlib.h>
 
-#include "copy.h"
 #include "topics.h"
 
 struct topics {
@@ -48,7 +47,7 @@ topics_add (topics_t *self, text_t channel, sub_t *sub)
     topic_t *topic = topics_find (self, channel);
     if (!topic) {
         topic = xcalloc (1, sizeof *topic);
-        topic->channel = copy_text (channel);
+        topic->channel = text_copy (channel);
         hash_put (self->by_channel, channel, topic);
     }
     if (topic->count == topic->room) {

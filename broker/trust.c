@@ -4,7 +4,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#include "copy.h"
 #include "door.h"
 #include "proto/json.h"
 #include "proto/log.h"
@@ -114,7 +113,7 @@ static void
 trust_place (trust_t *self, text_t epoch, uint64_t off)
 {
     free (self->epoch);
-    self->epoch = copy_text (epoch);
+    self->epoch = text_copy (epoch);
     self->off = off;
 }
 

@@ -21,7 +21,6 @@
 #include "proto/route.h"
 #include "proto/token.h"
 
-char *text_copy (text_t text);           //  terminated, to be freed
 //  decimal; printf is too slow for every answer
 void put_number (buf_t *out, uint64_t value);
 void put_hex (char *out, uint64_t value, size_t digits); //  lower case, not terminated

@@ -6,16 +6,6 @@
 
 #include "edge/edge.h"
 
-char *
-text_copy (text_t text)
-{
-    char *copy = xmalloc (text.size + 1);
-    if (text.size)
-        memcpy (copy, text.data, text.size);
-    copy [text.size] = 0;
-    return copy;
-}
-
 void
 put_number (buf_t *out, uint64_t value)
 {

@@ -152,3 +152,26 @@ buf_free (buf_t *buf)
     free (buf->data);
     *buf = (buf_t) { 0 };
 }
+
+char *
+text_copy (text_t a)
+{
+    char *copy = xmalloc (a.size + 1);
+    if (a.size)
+        memcpy (copy, a.data, a.size);
+    copy [a.size] = 0;
+    return copy;
+}
+
+char *
+text_format (const char *format, ...)
+{
+    char *out;
+    va_list args;
+    va_start (args, format);
+    int size = vasprintf (&out, format, args);
+    va_end (args);
+    if (size < 0)
+        abort ();
+    return out;
+}

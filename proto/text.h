@@ -41,6 +41,10 @@ text_starts (text_t a, const char *prefix)
     return a.size >= size && memcmp (a.data, prefix, size) == 0;
 }
 
+//  Terminated copies, to be freed: of a slice, and of a formatted text.
+char *text_copy (text_t a);
+char *text_format (const char *format, ...) __attribute__ ((format (printf, 1, 2)));
+
 //  64-bit hash of bytes (FNV-1a with a final mix): for tables and for rendezvous choice, so it is
 //  part of the bus contract (PROTOCOL.md) and never changes.
 uint64_t text_hash (text_t a);

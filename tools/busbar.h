@@ -82,8 +82,6 @@ char *place_share (const place_t *self, const char *name);
 //  root keeps it where that user cannot walk. Takes `path`; the caller frees what comes back.
 char *place_lend (const place_t *self, char *path);
 
-//  printf into fresh memory.
-char *text_format (const char *format, ...) __attribute__ ((format (printf, 1, 2)));
 //  Whole file, or NULL (errno says why); terminated, and `size` may be NULL.
 char *file_read (const char *path, size_t *size);
 //  Replace a file atomically: written beside it, on the disk when it must be, renamed. False:

@@ -5,7 +5,6 @@
 #include <grp.h>
 #include <libgen.h>
 #include <pwd.h>
-#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/file.h>
@@ -18,19 +17,6 @@
 #define VAR_INSTALLED "/var/lib/busbar"
 //  A Unix socket's path has 107 bytes; the longest of ours is VAR/run/SLOT-12345678.s.
 #define VAR_MAX 66
-
-char *
-text_format (const char *format, ...)
-{
-    char *out;
-    va_list args;
-    va_start (args, format);
-    int size = vasprintf (&out, format, args);
-    va_end (args);
-    if (size < 0)
-        abort ();
-    return out;
-}
 
 char *
 file_read (const char *path, size_t *size)
@@ -144,7 +130,9 @@ s_become_keeper (const place_t *self)
         || setresuid (info.st_uid, info.st_uid, info.st_uid) != 0)
         return complain (false, "cannot become user %u, who keeps %s: %s", info.st_uid, self->var,
                          strerror (errno));
-    return true;
+    //  Programs that we start would say that they cannot be here.
+    return access (".", X_OK) == 0 || chdir (self->var) == 0
+        || complain (false, "%s: %s", self->var, strerror (errno));
 }
 
 //  ---- directories ----

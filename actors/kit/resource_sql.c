@@ -2,7 +2,6 @@
 //  carry the live event in the same statement: row and event cannot part.
 
 #include <assert.h>
-#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -27,22 +26,6 @@ struct plan {
 };
 
 static char *
-s_text (const char *format, ...) __attribute__ ((format (printf, 1, 2)));
-
-static char *
-s_text (const char *format, ...)
-{
-    char *out;
-    va_list args;
-    va_start (args, format);
-    int size = vasprintf (&out, format, args);
-    va_end (args);
-    if (size < 0)
-        abort ();
-    return out;
-}
-
-static char *
 s_taken (buf_t *buf)
 {
     buf_putc (buf, 0);
@@ -52,8 +35,8 @@ s_taken (buf_t *buf)
 static char *
 s_condition (const char *owner, const char *others)
 {
-    return others ? s_text ("(t.%s = $1::uuid OR (%s))", owner, others)
-                  : s_text ("t.%s = $1::uuid", owner);
+    return others ? text_format ("(t.%s = $1::uuid OR (%s))", owner, others)
+                  : text_format ("t.%s = $1::uuid", owner);
 }
 
 static const char *
@@ -153,9 +136,9 @@ static void
 s_build (plan_t *plan)
 {
     const resource_t *resource = plan->resource;
-    plan->get = s_text ("SELECT %s FROM %s AS t WHERE t.id = $2::uuid AND %s", plan->columns,
+    plan->get = text_format ("SELECT %s FROM %s AS t WHERE t.id = $2::uuid AND %s", plan->columns,
                         plan->table, plan->see);
-    plan->own = s_text ("SELECT t.id, t.%s AS owner, t.updated_at FROM %s AS t "
+    plan->own = text_format ("SELECT t.id, t.%s AS owner, t.updated_at FROM %s AS t "
                         "WHERE t.id = $2::uuid AND %s", plan->owner, plan->table, plan->change);
 
     buf_t list = { 0 };
@@ -206,11 +189,11 @@ plan_new (const resource_t *resource)
     plan->columns = s_columns (resource, 0);
     plan->listed = s_columns (resource, LISTED_NOT);
     plan->told = s_columns (resource, LISTED_NOT | QUIET);
-    plan->get_name = s_text ("%s.get", plan->channel);
-    plan->list_name = s_text ("%s.list", plan->channel);
-    plan->own_name = s_text ("%s.own", plan->channel);
-    plan->delete_name = s_text ("%s.delete", plan->channel);
-    plan->snapshot_name = s_text ("%s.snapshot", plan->channel);
+    plan->get_name = text_format ("%s.get", plan->channel);
+    plan->list_name = text_format ("%s.list", plan->channel);
+    plan->own_name = text_format ("%s.own", plan->channel);
+    plan->delete_name = text_format ("%s.delete", plan->channel);
+    plan->snapshot_name = text_format ("%s.snapshot", plan->channel);
     s_build (plan);
     return plan;
 }

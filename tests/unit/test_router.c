@@ -8,16 +8,6 @@
 
 #include "edge/router.c"
 
-//  The rest of the edge that the router's file needs.
-char *
-text_copy (text_t text)
-{
-    char *copy = xmalloc (text.size + 1);
-    memcpy (copy, text.data ? text.data : "", text.size);
-    copy [text.size] = 0;
-    return copy;
-}
-
 static const char *const s_rows [] [3] = {
     { "a.root", "GET", "/" },
     { "a.list", "GET", "/things" },
