@@ -18,9 +18,13 @@ live_statements (kit_t *kit)
     db_statement (db, "kit.live_add", "SELECT base.live_add ($1, $2, $3, $4::jsonb) AS live");
     //  One by one and in order: a function scan keeps the order of the array.
     db_statement (db, "kit.live_append",
+                  "WITH next AS (INSERT INTO idem AS i (user_id, key, method, hash, status) "
+                  "VALUES ('kit', $2, 'live_append', $4, 200) ON CONFLICT (user_id, key) "
+                  "DO UPDATE SET hash = excluded.hash, at = now () WHERE i.hash = $3 RETURNING 1) "
                   "SELECT base.live_add (e.ch, e.key, e.type, e.data) AS live "
                   "FROM jsonb_to_recordset ($1::jsonb) "
-                  "AS e (ch text, key text, type text, data jsonb)");
+                  "AS e (ch text, key text, type text, data jsonb) "
+                  "WHERE EXISTS (SELECT FROM next)");
     db_statement (db, "kit.live_head",
                   "SELECT (SELECT epoch FROM live_meta) AS epoch, "
                   "(SELECT coalesce (max (off), 0) FROM live_log WHERE ch = $1) AS top");
@@ -226,8 +230,8 @@ live_load (req_t *req)
     snprintf (req->kit->epoch, sizeof req->kit->epoch, "%s", row_str (head, "epoch"));
 }
 
-//  What a predecessor committed and did not live to publish, nobody has heard of, and no later event
-//  may ever show the hole. So the newest events are told again; who has them takes no notice.
+//  What a predecessor committed and did not live to publish, nobody has heard of, and no later
+//  event may ever show the hole. So the newest events are told again; who has them takes no notice.
 CO void
 live_repeat (req_t *req)
 {

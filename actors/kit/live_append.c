@@ -1,6 +1,8 @@
 //  live_append.c -- events of loop code (kernel output, log lines): gathered while a commit is
-//  under way, committed together, published in order.
+//  under way, committed together, published in order. Batches are numbered, and a batch is only
+//  taken behind its predecessor: one whose commit may or may not have happened is sent again.
 
+#include <stdio.h>
 #include <stdlib.h>
 
 #include "kit.h"
@@ -24,6 +26,9 @@ struct live_queue {
     size_t bytes, in_flight;         //  events at the head that are being committed
     bool alone;                      //  a batch was refused: one by one until that many have passed
     size_t alone_left;
+    char writer [37];                //  of this process: nobody else continues its numbers
+    uint64_t kept;                   //  number of the last batch that is known to be committed
+    size_t repeat;                   //  events of the batch whose end is unknown, 0: none
     hook_t start;
     ltimer_t *again;
 };
@@ -36,6 +41,7 @@ live_queue_new (kit_t *kit)
     live_queue_t *self = xcalloc (1, sizeof *self);
     self->kit = kit;
     self->end = &self->first;
+    uuid_make (self->writer);
     self->start = (hook_t) { .fn = s_commit, .arg = self };
     self->again = loop_timer (kit->actor->loop, s_commit, self);
     return self;
@@ -93,7 +99,12 @@ s_off (const PGresult *result, int row)
 static void
 s_committed (live_queue_t *self, const PGresult *result, size_t count)
 {
+    self->kept++;
+    self->repeat = 0;
     live_publish (self->kit, NULL, result);
+    //  It was committed the first time: where its events went is told from the log.
+    if (PQntuples (result) == 0)
+        actor_spawn (self->kit->actor, live_repeat, NULL);
     for (size_t n = 0; n < count; n++)
         s_pop (self,
                self->first->done && (int) n < PQntuples (result) ? s_off (result, (int) n) : -1);
@@ -111,21 +122,23 @@ s_done (void *arg, db_result_t *results, size_t result_count)
         self->alone = false;
     if (result->code == E_NONE)
         s_committed (self, result->result, count);
-    else if (result->code == E_UNAVAILABLE && !result->unknown) {
+    else if (result->code == E_UNAVAILABLE) {
+        if (result->unknown)
+            self->repeat = count;
         ltimer_set (self->again, AGAIN);
         self->alone_left += self->alone;
         return;
     }
-    else if (count > 1 && !result->unknown) {
+    else if (count > 1) {
         //  One of them is to blame: the others shall not suffer.
         self->alone = true;
         self->alone_left = count;
+        self->repeat = 0;
     }
     else {
-        log_error ("events were not kept", "count", log_num ((int64_t) count), "unknown",
-                   result->unknown ? "true" : NULL, "why", result->raw);
-        for (; count; count--)
-            s_pop (self, -1);
+        log_error ("an event was not kept", "why", result->raw);
+        self->repeat = 0;
+        s_pop (self, -1);
     }
     if (self->first)
         loop_at_end (self->kit->actor->loop, &self->start);
@@ -137,16 +150,20 @@ s_commit (void *arg)
     live_queue_t *self = arg;
     if (self->in_flight || !self->first || ltimer_active (self->again))
         return;
-    size_t most = self->alone ? 1 : BATCH_EVENTS;
+    size_t most = self->repeat ? self->repeat : self->alone ? 1 : BATCH_EVENTS;
     buf_t json = { 0 };
-    for (event_t *at = self->first; at && self->in_flight < most && json.size < BATCH_BYTES;
-         at = at->next) {
+    for (event_t *at = self->first;
+         at && self->in_flight < most && (self->repeat || json.size < BATCH_BYTES); at = at->next) {
         buf_putc (&json, self->in_flight++ ? ',' : '[');
         buf_puts (&json, at->json);
     }
     buf_put (&json, "]", 2);
-    const char *const params [] = { (const char *) json.data };
-    db_query (self->kit->actor->db, DB_WRITE, "kit.live_append", params, 1, 0, s_done, self);
+    char before [24], number [24];
+    snprintf (before, sizeof before, "%llu", (unsigned long long) self->kept);
+    snprintf (number, sizeof number, "%llu", (unsigned long long) self->kept + 1);
+    const char *const params [] = { (const char *) json.data, self->writer, before, number };
+    db_query (self->kit->actor->db, DB_WRITE, "kit.live_append", params, COUNT (params), 0, s_done,
+              self);
     buf_free (&json);
 }
 
