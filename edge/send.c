@@ -14,7 +14,8 @@
 #include "edge/edge.h"
 
 #define LINGER_MS 2000
-#define LINGER_BYTES (8 * 1024 * 1024)
+//  More than any route takes as a body: who sends a little too much still reads why it was refused.
+#define LINGER_BYTES (32 * 1024 * 1024)
 //  per turn and connection, so that one download starves nobody
 #define SEND_MAX (256 * 1024)
 

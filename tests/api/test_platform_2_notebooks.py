@@ -41,6 +41,9 @@ def test_large_content_is_kept_and_too_large_is_refused(user):
     large = {"cells": [{"id": "x", "type": "code", "content": "x" * (8 * 1024 * 1024)}]}
     assert user.put(path, {"content": large})["id"] == made["id"]
     assert len(user.get(path)["content"]["cells"][0]["content"]) == 8 * 1024 * 1024
+    too_large = {"content": {"cells": [{"id": "x", "content": "x" * 16 * 1024 * 1024}]}}
+    refused = user.request("PUT", path, too_large, expect=413)       # also to who sends it all
+    assert refused.json()["code"] == "TOO_LARGE"
     refused = told_before_sending(user, path, 16 * 1024 * 1024)
     assert b" 413 " in refused.split(b"\r\n", 1)[0] and b'"code":"TOO_LARGE"' in refused
     assert user.get("/auth/me")["id"] == user.id
