@@ -73,14 +73,16 @@ def test_everything_but_kernels_killed_in_one_stream(healthy, user, notebook):
 
 
 def test_a_cell_streams_on_while_the_database_comes_back(healthy, user, notebook):
-    execution = notebook.begin(COUNTER.format(200))
+    """Also what was on its way into a commit whose end nobody heard of is there once."""
+    execution = notebook.begin(COUNTER.format(400))
     viewers = watch(healthy, user, execution)
-    see(viewers, 20)
-    old = healthy.kill("postgres")
-    healthy.wait_restarted("postgres", old, 30)
+    for number in (20, 60, 100):
+        see(viewers[:1], number)
+        old = healthy.kill("postgres")
+        healthy.wait_restarted("postgres", old, 30)
     transcripts = [viewer.finish(60) for viewer in viewers]
     assert all(transcript == transcripts[0] for transcript in transcripts)
-    assert viewers[0].text() == counted(200)
+    assert viewers[0].text() == counted(400)
     assert transcripts[0][-1][2]["state"] == "succeeded"
 
 
