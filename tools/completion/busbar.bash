@@ -7,7 +7,7 @@ _busbar_flags ()
 
 _busbar_methods ()
 {
-    busbar routes --json --timeout 1 2>/dev/null | grep -o '"method": *"[^"]*"' | cut -d'"' -f4 | sort -u
+    busbar routes --timeout 1 2>/dev/null | cut -d' ' -f1 | sort -u
 }
 
 _busbar ()
