@@ -88,6 +88,7 @@ greet (bus_t *self)
     if (!outbox_shut (box, mark))
         log_error ("HELLO is larger than a frame");
     buf_free (&claims);
+    buf_clear (&self->serving.late_claims);
     self->broker_state = BROKER_GREETED;
     self->greeted_at = bus_clock ();
 }
@@ -189,6 +190,19 @@ on_tick (void *arg)
 
 //  ---------------------------------------------------------------- what the broker says
 
+//  HELLO carried what was claimed before it.
+static void
+late_claims_send (bus_t *self)
+{
+    buf_t *late = &self->serving.late_claims;
+    if (late->size == 0)
+        return;
+    size_t mark = outbox_open (&self->broker->box);
+    buf_put (&self->broker->box.frame, late->data, late->size);
+    outbox_shut (&self->broker->box, mark);
+    buf_clear (late);
+}
+
 static bool
 on_welcome (bus_t *self, mp_t message)
 {
@@ -200,6 +214,7 @@ on_welcome (bus_t *self, mp_t message)
     self->broker->credit = msg.credit ? msg.credit : BUS_CREDIT_EARLY;
     self->serving.through_broker.box = &self->broker->box;
     self->broker_state = BROKER_WELCOME;
+    late_claims_send (self);
     serving_sweep (self);
     topics_again (self);
     return true;
@@ -499,5 +514,7 @@ bus_claim (bus_t *self, text_t key, bool release)
         wire_pack_claim (&self->broker->box.frame, &claim);
         outbox_shut (&self->broker->box, mark);
     }
+    else if (self->broker_state == BROKER_GREETED)
+        wire_pack_claim (&self->serving.late_claims, &claim);
     buf_free (&keys);
 }

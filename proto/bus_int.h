@@ -178,6 +178,7 @@ typedef struct {
     bus_service_t service;
     buf_t copies [4];                //  routes, claims, channels, dependants
     hash_t *own_claims;
+    buf_t late_claims;               //  CLAIMs made behind HELLO, for when the broker knows us
     bool bound, failed;              //  failed: could not bind
     char endpoint [128];
     void *socket;

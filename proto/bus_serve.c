@@ -449,6 +449,7 @@ serving_free (bus_t *bus)
     free (self->buckets);
     hash_destroy (&self->peers);
     hash_destroy (&self->own_claims);
+    buf_free (&self->late_claims);
     for (size_t i = 0; i < 4; i++)
         buf_free (&self->copies [i]);
 }

@@ -371,6 +371,24 @@ test_a_claim_wins_over_the_hash (void **state)
     world_close (world);
 }
 
+//  A broker listens to claims from WELCOME on.
+static void
+test_a_claim_behind_hello_is_told (void **state)
+{
+    (void) state;
+    world_t *world = world_new ();
+    world_open (world, 2, 0);
+    text_t key = TEXT ("user:1");
+    UNTIL (world, world->broker.hellos >= 2);
+    bus_claim (world->actors [0].bus, key, false);
+    bus_claim (world->actors [1].bus, TEXT ("user:2"), false);
+    UNTIL (world, all_know (world, 2));
+    UNTIL (world, !bus_owns (world->actors [1].bus, key)
+                      && !bus_owns (world->actors [0].bus, TEXT ("user:2")));
+    assert_int_equal (world->broker.claims, 2);
+    world_close (world);
+}
+
 //  ---------------------------------------------------------------- through the broker
 
 static void
@@ -478,6 +496,7 @@ main (void)
         cmocka_unit_test (test_events_come_and_go_on_after_a_restart),
         cmocka_unit_test (test_keys_stay_with_their_instance),
         cmocka_unit_test (test_a_claim_wins_over_the_hash),
+        cmocka_unit_test (test_a_claim_behind_hello_is_told),
         cmocka_unit_test (test_an_actor_without_endpoint_is_served_through_the_broker),
         cmocka_unit_test (test_malformed_frames_are_counted),
     };

@@ -107,6 +107,9 @@ class _ActorBus(Bus):
     def hello(self):
         return self.actor._hello()
 
+    def on_welcome(self):
+        self.actor._claim_late()
+
     def on_ready(self):
         log.info("%s is ready", self.slot)
         self.actor.ready.set()
@@ -176,6 +179,7 @@ class Actor:
         self._serving = {}            # (link, peer, id) → Request
         self._counts = {}             # method → [calls, errors]
         self._claims = set()
+        self._late_claims = []        # (keys, release) behind HELLO
         self._early = []              # posted before the loop is there
         self._loop = self._bus = self._router = self._pool = None
         self._endpoint = ""
@@ -279,8 +283,19 @@ class Actor:
     def _claim(self, keys, release):
         (self._claims.difference_update if release else self._claims.update)(keys)
         if self._bus.welcomed:
-            self._bus.broker.send(wire.CLAIM, name=self.name, slot=self.slot, boot=self._bus.boot,
-                                  keys=list(keys), release=release)
+            self._tell_claim(keys, release)
+        else:
+            self._late_claims.append((keys, release))
+
+    def _tell_claim(self, keys, release):
+        self._bus.broker.send(wire.CLAIM, name=self.name, slot=self.slot, boot=self._bus.boot,
+                              keys=list(keys), release=release)
+
+    def _claim_late(self):
+        """What was claimed between HELLO and WELCOME: HELLO carried what was claimed before."""
+        for keys, release in self._late_claims:
+            self._tell_claim(keys, release)
+        self._late_claims.clear()
 
     # -- life
 
@@ -343,6 +358,7 @@ class Actor:
         self._loop.watch(self._router, self._read)
 
     def _hello(self):
+        self._late_claims.clear()
         channels = [{"name": name, "kind": kind} for name, kind in self._kinds.items()]
         return {"endpoint": self._endpoint, "credit": self._credit, "routes": self._routes,
                 "channels": channels, "claims": sorted(self._claims)}
