@@ -49,6 +49,7 @@ uninstall:
 #  Built apart, with the flags that Debian hardens its packages with; those make frames of their own size.
 DEB_FLAGS = DEB_BUILD_MAINT_OPTIONS=hardening=+bindnow dpkg-buildflags --get
 deb:
+	@command -v dpkg-shlibdeps >/dev/null || { echo "make deb needs the package dpkg-dev" >&2; exit 1; }
 	@$(MAKE) --no-print-directory BUILD=$(BUILD)/deb PREFIX=/usr DESTDIR=$(BUILD)/deb/root \
 	    CFLAGS="$$($(DEB_FLAGS) CFLAGS) $$($(DEB_FLAGS) CPPFLAGS) -Wno-frame-larger-than" \
 	    LDFLAGS="$$($(DEB_FLAGS) LDFLAGS)" deb-tree
