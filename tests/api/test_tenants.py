@@ -21,10 +21,12 @@ OPEN = {f"{root}/auth/{door}" for root in ("", "/api", "/api/v1") for door in DO
 
 @pytest.fixture(scope="module")
 def routes(stack):
-    """[(verb, path, operation)] of everything announced."""
+    """[(verb, path, operation)] of everything that the system itself announces: what an example of an
+    earlier test announced stays known when it has gone."""
     document = httpx.get(stack.base + "/openapi.json", trust_env=False).json()
     found = [(verb, path, operation) for path, item in document["paths"].items()
-             for verb, operation in item.items() if verb in VERBS]
+             for verb, operation in item.items()
+             if verb in VERBS and not path.startswith(("/hello/", "/own/"))]
     assert len(found) > 60
     return found
 
