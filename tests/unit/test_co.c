@@ -154,7 +154,7 @@ test_waking_waits_for_the_loops_stack (void **state)
     assert_int_equal (co_alive (), 0);
 }
 
-static int __attribute__ ((noinline, noclone))
+static int __attribute__ ((noinline))
 s_without_end (int depth)
 {
     volatile char room [1024];
