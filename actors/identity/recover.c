@@ -1,7 +1,9 @@
 //  recover.c -- password change and recovery, proof of an address; mail through SMTP when it is
 //  configured.
 
+#include <ctype.h>
 #include <stdlib.h>
+#include <time.h>
 
 #include "identity.h"
 
@@ -16,22 +18,41 @@ is_reset (const char *purpose)
     return strcmp (purpose, "reset") == 0;
 }
 
+//  Where the code is used; the address may hold '+' and '&'.
+static const char *
+link_to (req_t *req, const char *email, const char *purpose, const char *code)
+{
+    buf_t *escaped = req_buf (req);
+    for (const char *at = email; *at; at++)
+        if (isalnum ((unsigned char) *at) || strchr ("-._~", *at))
+            buf_putc (escaped, *at);
+        else
+            buf_putf (escaped, "%%%02X", (unsigned char) *at);
+    return req_print (req, "%s/app/%s?email=%s&code=%s",
+                      opt_str (req_actor (req)->options, "external-url"),
+                      is_reset (purpose) ? "reset-password" : "verify-email",
+                      req_copy (req, buf_text (escaped)), code);
+}
+
 static const char *
 mail_text (req_t *req, const char *email, const char *purpose, const char *code)
 {
-    opt_t *options = req_actor (req)->options;
-    const char *from = opt_str (options, "emails-from");
+    const char *from = opt_str (req_actor (req)->options, "emails-from");
+    char date [64], id [37];
+    time_t now = (time_t) (loop_wall (req_actor (req)->loop) / 1000);
+    struct tm tm;
+    strftime (date, sizeof date, "%a, %d %b %Y %H:%M:%S +0000", gmtime_r (&now, &tm));
+    uuid_make (id);
     return req_print (req,
-                      "From: %s\r\nTo: %s\r\nSubject: %s\r\nMIME-Version: 1.0\r\nContent-Type: "
-                      "text/plain; charset=utf-8\r\n\r\n"
-                      "%s\r\n\r\nCode: %s\r\n%s/app/%s?email=%s&code=%s\r\n\r\nIf you did not ask "
-                      "for this, ignore this message.\r\n",
-                      from ? from : "busbar@localhost", email,
+                      "Date: %s\r\nMessage-ID: <%s@busbar>\r\nFrom: %s\r\nTo: %s\r\nSubject: %s\r\n"
+                      "MIME-Version: 1.0\r\nContent-Type: text/plain; charset=utf-8\r\n\r\n"
+                      "%s\r\n\r\nCode: %s\r\n%s\r\n\r\n"
+                      "If you did not ask for this, ignore this message.\r\n",
+                      date, id, from ? from : "busbar@localhost", email,
                       is_reset (purpose) ? "Reset your password" : "Confirm your address",
                       is_reset (purpose) ? "Use this code within an hour to set a new password."
                                          : "Use this code within a day to confirm your address.",
-                      code, opt_str (options, "external-url"),
-                      is_reset (purpose) ? "reset-password" : "verify-email", email, code);
+                      code, link_to (req, email, purpose, code));
 }
 
 static void
@@ -42,8 +63,7 @@ send_mail (req_t *req, const char *email, const char *purpose, const char *code)
     if (!host || !opt_bool (options, "emails-enabled")) {
         //  No mail server: the operator hands the link on.
         log_info ("mail is not configured", "purpose", purpose, "email", email, "link",
-                  req_print (req, "%s/app/%s?email=%s&code=%s", opt_str (options, "external-url"),
-                             is_reset (purpose) ? "reset-password" : "verify-email", email, code));
+                  link_to (req, email, purpose, code));
         return;
     }
     int64_t port = opt_int (options, "smtp-port");

@@ -255,6 +255,8 @@ req_wait (req_t *req, int64_t def_ms)
     int64_t ms = def_ms, left = req_left (req);
     mp_t wait = mp_get (req->params, "wait");
     double seconds;
+    if (mp_is_none (wait))
+        wait = mp_get (req->body, "wait");
     if (mp_type (wait) == MP_TEXT) {
         char *end, *text = req_copy (req, mp_text (wait));
         seconds = strtod (text, &end);

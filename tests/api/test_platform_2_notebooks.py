@@ -201,6 +201,7 @@ def test_the_route_of_the_web_application_waits(user, notebook):
 def test_wait_says_how_long(user, notebook):
     path, body = f"/notebooks/{notebook.id}/execute", {"code": "print('w')"}
     assert user.post(path + "?wait=20", body)["output"] == "w\n"
+    assert user.post(path, {**body, "wait": 20})["output"] == "w\n"
     user.post("/notebooks/execute?wait=0", {"notebookId": notebook.id, **body}, expect=202)
     slow = {"notebookId": notebook.id, "code": "import time\ntime.sleep(3)\nprint('late')"}
     begun = user.post("/notebooks/execute?wait=0.2", slow, expect=(200, 202))
