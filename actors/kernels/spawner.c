@@ -75,7 +75,8 @@ s_child (spawner_t *self, const packet_t *ask, char *const *argv)
     s_limit (RLIMIT_FSIZE, (rlim_t) ask->pid << 20);
     //  The machine in need takes kernels first, and the bus comes before them.
     s_write ("/proc/self/oom_score_adj", "800");
-    if (setpriority (PRIO_PROCESS, 0, 5) != 0)
+    //  Who began nicer than that may not become less nice, and need not.
+    if (getpriority (PRIO_PROCESS, 0) < 5 && setpriority (PRIO_PROCESS, 0, 5) != 0)
         _exit (126);
     //  A socket in a mount namespace of its own is reached by nobody else; the actor may have
     //  another uid.
