@@ -63,6 +63,10 @@ s_ready (void *arg, uint32_t events)
     (void) events;
     db_cancel_t *self = arg;
     watch_end (&self->watch);
+    //  Reading is what makes the thread's writes ours.
+    uint64_t one;
+    ssize_t rc = read (self->fd, &one, sizeof one);
+    assert (rc == sizeof one);
     if (self->error [0])
         log_warn ("a statement could not be stopped", "why", self->error);
     self->done (self->arg);

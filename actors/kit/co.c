@@ -18,15 +18,24 @@
 
 #if defined (__SANITIZE_ADDRESS__)
 #define CO_ASAN 1
+#elif defined (__SANITIZE_THREAD__)
+#define CO_TSAN 1
 #elif defined (__has_feature)
 #if __has_feature (address_sanitizer)
 #define CO_ASAN 1
+#elif __has_feature (thread_sanitizer)
+#define CO_TSAN 1
 #endif
 #endif
 
 #ifdef CO_ASAN
 #include <sanitizer/asan_interface.h>
 #include <sanitizer/common_interface_defs.h>
+#endif
+#ifdef CO_TSAN
+#include <sanitizer/tsan_interface.h>
+#endif
+#if defined (CO_ASAN) || defined (CO_TSAN)
 #define STACK_SIZE (256 * 1024)     //  instrumented frames are several times as large
 #else
 #define STACK_SIZE (64 * 1024)
@@ -53,6 +62,7 @@ struct co {
     void *arg;
     uint8_t *memory;  //  guard page and stack; this struct lies at the stack's upper end
     void *fake;                     //  AddressSanitizer's second stack
+    void *fiber;                    //  what ThreadSanitizer knows of it
     unsigned valgrind;
     bool woken, ended;
 };
@@ -64,6 +74,9 @@ static co_t *s_woken, **s_woken_end = &s_woken;
 #ifdef CO_ASAN
 static const void *s_loop_bottom;
 static size_t s_loop_size;
+#endif
+#ifdef CO_TSAN
+static void *s_loop_fiber;
 #endif
 
 #ifndef CO_UCONTEXT
@@ -108,7 +121,7 @@ s_switch (place_t *from, place_t *to)
 }
 #endif
 
-//  The same switch, announced to AddressSanitizer. `to` NULL is the loop's stack; a coroutine that
+//  The same switch, announced to the sanitizers. `to` NULL is the loop's stack; a coroutine that
 //  ends leaves no fake stack.
 static void
 s_go (co_t *from, place_t *from_place, co_t *to, place_t *to_place)
@@ -125,6 +138,11 @@ s_go (co_t *from, place_t *from_place, co_t *to, place_t *to_place)
     __sanitizer_finish_switch_fiber (from ? from->fake : loop_fake, NULL, NULL);
 #else
     (void) from;
+#ifdef CO_TSAN
+    if (!s_loop_fiber)
+        s_loop_fiber = __tsan_get_current_fiber ();
+    __tsan_switch_to_fiber (to ? to->fiber : s_loop_fiber, 0);
+#endif
     s_self = to;
     s_switch (from_place, to_place);
 #endif
@@ -215,6 +233,9 @@ s_free (co_t *self)
     //  It never returned from its outermost frames, so their red zones are still marked.
     ASAN_UNPOISON_MEMORY_REGION (self->memory + GUARD_SIZE, STACK_SIZE);
 #endif
+#ifdef CO_TSAN
+    __tsan_destroy_fiber (self->fiber);
+#endif
     if (s_spares >= SPARE_MAX) {
         s_unmap (self);
         return;
@@ -263,6 +284,9 @@ co_start (co_fn *fn, void *arg)
     self->arg = arg;
     self->fake = NULL;
     self->woken = self->ended = false;
+#ifdef CO_TSAN
+    self->fiber = __tsan_create_fiber (0);
+#endif
     s_prepare (self);
     s_enter (self);
     s_enter_woken ();
