@@ -45,15 +45,13 @@ token_for (req_t *req, row_t user, const char *jti, int64_t *exp)
     *exp = now + token_seconds (req);
     buf_t *claims = req_buf (req), *out = req_buf (req);
     const char *id = row_str (user, "id");
-    mp_put_map (claims, 11);
+    mp_put_map (claims, 9);
     mp_pair_str (claims, "sub", id);
     mp_pair_str (claims, "userId", id);
     mp_pair_str (claims, "user_id", id);
     mp_pair_str (claims, "email", row_str (user, "email"));
-    mp_pair_str (claims, "full_name", row_str (user, "full_name"));
     mp_pair_str (claims, "role", row_str (user, "role"));
     mp_pair_str (claims, "org", row_str (user, "organization_id"));
-    mp_pair_str (claims, "type", "access");
     mp_pair_str (claims, "jti", jti);
     mp_pair_int (claims, "iat", now);
     mp_pair_int (claims, "exp", *exp);
