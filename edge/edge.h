@@ -139,7 +139,7 @@ int edge_callback (struct lws *wsi, enum lws_callback_reasons reason, void *user
 int ws_callback (conn_t *conn, enum lws_callback_reasons reason, void *in, size_t size);
 //  ws.c: subprotocol names it speaks, NULL-terminated (protocols[1…] are made from it).
 extern const char *const ws_subprotocols [];
-//  ws.c: is this decoded path one where WebSockets are served ("/ws", "/api/v1/ws", …)? Others get
+//  ws.c: is this decoded path one where WebSockets are served ("/ws", "/api/v1/ws")? Others get
 //  404.
 bool ws_path (text_t path);
 
@@ -318,7 +318,7 @@ size_t reply_pending (const request_t *req);     //  pushed, not yet handed to t
 //  broken: the connection is cut so that the client notices
 void reply_end (request_t *req, bool broken);
 
-//  An endpoint of the edge itself (health, docs, /live/…). Tables of them end with {0}. With `body`
+//  An endpoint of the edge itself (health, docs, …). Tables of them end with {0}. With `body`
 //  the request is handed over when its body (JSON, ≤ 64 KiB, decoded in req->body as MessagePack)
 //  is there.
 struct local {

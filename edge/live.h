@@ -29,7 +29,7 @@ typedef struct {
     uint64_t off;
     uint64_t key_hash;                   //  0: no key
     size_t size;                         //  memory it takes
-    buf_t json;  //  pairs behind "prev", ready to splice: ,"key":…,"type":…,"at":…,"data":…}
+    buf_t json;  //  pairs behind "prev", ready to splice: ,"key":…,"at":…,"data":…}
     buf_t packed;  //  the same as MessagePack pairs; made when first asked for
 } event_t;
 

@@ -1,9 +1,9 @@
 //  sse.c -- the same channels as server-sent events, and tickets for clients that cannot send
 //  headers.
 //
-//  GET /events?ch=notebooks&ch=executions/… [&off=0] [&snapshot=1] with Authorization or ?ticket=; one
-//  stream carries many channels. `id:` is the position in all of them, so Last-Event-ID resumes
-//  exactly there.
+//  GET /events?ch=notebooks&ch=executions/… [&off=0] [&snapshot=1] with Authorization or
+//  ?ticket=; one stream carries many channels. `id:` is the position in all of them, so
+//  Last-Event-ID resumes exactly there.
 
 #include <stdlib.h>
 

@@ -12,7 +12,7 @@ void log_open (const char *who, log_level_t from);
 log_level_t log_level_by_name (const char *name);  //  LOG_INFO when unknown
 bool log_on (log_level_t level);
 
-//  Pairs after the message: name, value, name, value …, NULL. Values are quoted as needed, control
+//  Pairs after the message: name, value, …, NULL. Values are quoted as needed, control
 //  bytes escaped, each cut at 2 KiB; a NULL value skips its pair. Never pass a secret.
 void log_event (log_level_t level, const char *msg, ...) __attribute__ ((sentinel));
 #define log_debug(...) \
