@@ -2,6 +2,7 @@
 #
 #      make [-j2] [BUILD=dir] [CC=clang] [SAN=address,undefined] [V=1]
 #      make test-unit | lint | fuzz SECONDS_EACH=20 | clean
+#      make test-san | test-tsan | valgrind
 #      make install [DESTDIR=] [PREFIX=/usr] | uninstall | deb
 
 BUILD ?= build
@@ -162,12 +163,30 @@ test: deps
 	@$(MAKE) --no-print-directory all $(UNITS) $(BUILD)/test/kit_actor
 	@UNITS="$(UNITS)" tests/run.sh $(BUILD) $(TESTS)
 
-#  The same programs once more, watched: every process of the system under test is instrumented.
+#  The same once more, watched: every process of the system under test is instrumented. The second one
+#  looks for races, in what has threads.
+.PHONY: test-tsan valgrind
+SAN_UNITS = $(UNITS:$(BUILD)/%=$(BUILD)/san/%)
 test-san:
-	@$(MAKE) --no-print-directory BUILD=$(BUILD)/san SAN=address,undefined all \
+	@$(MAKE) --no-print-directory BUILD=$(BUILD)/san SAN=address,undefined all $(SAN_UNITS) \
 	    $(BUILD)/san/test/kit_actor
-	@BUSBAR_TEST_PATIENCE=180 UBSAN_OPTIONS=print_stacktrace=1 \
-	    tests/run.sh $(BUILD)/san $(TESTS)
+	@UNITS="$(SAN_UNITS)" BUSBAR_TEST_PATIENCE=180 SANITIZED=1 tests/run.sh $(BUILD)/san $(TESTS)
+
+#  It cannot follow threads into forks, where the tests of the sandbox start theirs.
+TSAN_UNITS = $(patsubst $(BUILD)/%,$(BUILD)/tsan/%,$(filter-out %/test_sandbox,$(UNITS)))
+test-tsan:
+	@$(MAKE) --no-print-directory BUILD=$(BUILD)/tsan SAN=thread all $(TSAN_UNITS) \
+	    $(BUILD)/tsan/test/kit_actor
+	@UNITS="$(TSAN_UNITS)" SUITES=tests/api/test_kit.py BUSBAR_TEST_PATIENCE=180 SANITIZED=1 \
+	    tests/run.sh $(BUILD)/tsan $(TESTS)
+
+#  Reads of what was never written, which the sanitizers do not see.
+MEMCHECK := valgrind --quiet --error-exitcode=99 --leak-check=full --errors-for-leak-kinds=definite \
+    --show-leak-kinds=definite --num-callers=30
+#  Not those that drive kernels, or ask what is done within milliseconds or with megabytes.
+MEMCHECK_UNITS = $(filter-out %/test_bus %/test_guest %/test_jupyter %/test_sandbox,$(UNITS))
+valgrind: all $(MEMCHECK_UNITS)
+	@UNITS="$(MEMCHECK_UNITS)" WRAP="$(MEMCHECK)" SUITES=none tests/run.sh $(BUILD)
 
 #  Beside its peers, one table of ratios; build/bench.md keeps it.
 ROUNDS ?= 3

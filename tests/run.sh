@@ -1,7 +1,9 @@
 #!/bin/sh
 #  Unit tests and tests over the API with the programs of one build directory; the last line counts them all.
 #
-#      UNITS="build/unit/test_… …" tests/run.sh BUILD [pytest arguments …]
+#      UNITS="build/unit/test_… …" [SANITIZED=1] tests/run.sh BUILD [pytest arguments …]
+#
+#  SUITES names what pytest runs ("none": nothing), WRAP a program that runs each unit test.
 set -u
 
 build=$1
@@ -11,7 +13,20 @@ failed=0
 
 unit_log=$(mktemp)
 api_log=$(mktemp)
-trap 'rm -f "$unit_log" "$api_log"' EXIT
+reports=$(mktemp -d /tmp/busbar-reports.XXXXXX)
+trap 'rm -rf "$unit_log" "$api_log" "$reports"' EXIT
+
+#  What is started again or ends in order would hide what was seen in it: reports go to files, written
+#  by whatever user the process is, and each one is a failure.
+if [ -n "${SANITIZED:-}" ]; then
+    chmod 1777 "$reports"
+    export ASAN_OPTIONS="log_path=$reports/report"
+    export UBSAN_OPTIONS="print_stacktrace=1:log_path=$reports/report"
+    #  Processes of other users read the file, too.
+    cp tests/unit/tsan.supp "$reports/.tsan.supp"
+    chmod 644 "$reports/.tsan.supp"
+    export TSAN_OPTIONS="suppressions=$reports/.tsan.supp log_path=$reports/report"
+fi
 
 #  cmocka's own summary says how many; a test that could not end counts as one failure.
 for test in ${UNITS:-}; do
@@ -21,7 +36,8 @@ for test in ${UNITS:-}; do
     if grep -q 'db_help\|BUSBAR_TEST_DATABASE' "tests/unit/$(basename "$test").c"; then
         with=tests/api/pg_fixture.py
     fi
-    $with "$test" >"$unit_log" 2>&1
+    #  Several words, or none at all.
+    $with ${WRAP:-} "$test" >"$unit_log" 2>&1
     code=$?
     good=$(sed -n 's/^\[  PASSED  \] \([0-9]*\) test.*/\1/p' "$unit_log" | awk '{ n += $1 } END { print n + 0 }')
     bad=$(sed -n 's/^\[  FAILED  \] [^0-9]*\([0-9][0-9]*\) test.*/\1/p' "$unit_log" | awk '{ n += $1 } END { print n + 0 }')
@@ -35,13 +51,14 @@ for test in ${UNITS:-}; do
     failed=$((failed + bad))
 done
 
-if [ -d tests/api ]; then
+suites=${SUITES:-tests/api tests/chaos}
+if [ "$suites" != none ]; then
     BUSBAR_BIN="$PWD/$build/bin"
     case "$build" in
         /*) BUSBAR_BIN="$build/bin" ;;
     esac
     export BUSBAR_BIN
-    /usr/bin/python3 -m pytest -p no:cacheprovider -q -ra "$@" tests/api tests/chaos 2>&1 | tee "$api_log"
+    /usr/bin/python3 -m pytest -p no:cacheprovider -q -ra "$@" $suites 2>&1 | tee "$api_log"
     summary=$(grep -E '^(=+ )?[0-9]+ (passed|failed|error)|^no tests ran' "$api_log" | tail -n 1)
     api_passed=$(echo "$summary" | grep -oE '[0-9]+ passed' | grep -oE '[0-9]+')
     api_failed=$(echo "$summary" | grep -oE '[0-9]+ (failed|error)' | awk '{ n += $1 } END { print n + 0 }')
@@ -50,5 +67,10 @@ if [ -d tests/api ]; then
     failed=$((failed + ${api_failed:-0}))
 fi
 
+for report in "$reports"/*; do
+    [ -e "$report" ] || continue
+    cat "$report"
+    failed=$((failed + 1))
+done
 echo "$passed passed, $failed failed"
 [ "$failed" = 0 ]
