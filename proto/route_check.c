@@ -49,6 +49,14 @@ is_name (text_t text, const char *also)
     return text.size > 0;
 }
 
+//  Text that can be written as JSON and read again: our reader refuses NUL.
+static bool
+is_text (mp_t value)
+{
+    text_t text = mp_text (value);
+    return mp_type (value) == MP_TEXT && (text.size == 0 || !memchr (text.data, 0, text.size));
+}
+
 //  "domain.verb", at least one dot inside.
 static bool
 is_method (text_t method)
@@ -90,7 +98,7 @@ check_text (check_t *self, mp_t route, const char *key, const char *words)
     mp_t value = mp_get (route, key);
     if (mp_empty (value))
         return true;
-    if (mp_type (value) != MP_TEXT)
+    if (!is_text (value))
         return refuse (self, key, "is not text");
     if (words && !word_of (mp_text (value), words)) {
         char why [128];
@@ -179,7 +187,7 @@ check_field (check_t *self, mp_t field, const char *key)
     if (text_is (type, "enum") && (mp_type (values) != MP_ARRAY || mp_count (values) == 0))
         return refuse (self, "values", "is missing");
     for (mp_iter_t it = mp_iter (values); mp_next (&it);)
-        if (mp_type (it.value) != MP_TEXT)
+        if (!is_text (it.value))
             return refuse (self, "values", "holds something that is not text");
     self->row [end] = 0;
     return true;
