@@ -11,6 +11,7 @@ import argparse
 import json
 import os
 import resource
+import shutil
 import signal
 import sys
 import tempfile
@@ -188,6 +189,8 @@ def main():
     options.add_argument("--connections", type=int, default=64)
     options.add_argument("--set", action="append", default=[], help="option of one program of ours")
     options = options.parse_args()
+    if not shutil.which("wrk"):
+        sys.exit("the load comes from wrk: apt-get install wrk")
     #  So that the servers are ended whatever ends us.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     busy = os.getloadavg()[0]
