@@ -127,22 +127,6 @@ conn_query_read (conn_t *conn, buf_t *out)
 }
 
 bool
-conn_query (conn_t *conn, const char *name, char *out, size_t room)
-{
-    static buf_t s_query;
-    buf_clear (&s_query);
-    *out = 0;
-    if (!conn_query_read (conn, &s_query))
-        return false;
-    text_t value = query_get (buf_text (&s_query), name);
-    if (!value.data || value.size >= room)
-        return false;
-    memcpy (out, value.data, value.size);
-    out [value.size] = 0;
-    return true;
-}
-
-bool
 origin_allowed (edge_t *edge, text_t origin)
 {
     text_t list = edge->cors_origins;

@@ -123,10 +123,8 @@ struct conn {
     conn_t *next, **link;
 };
 
-//  Of an upgrade under way (until ESTABLISHED returned): decoded path, and a decoded query
-//  argument.
+//  Of an upgrade under way (until ESTABLISHED returned): decoded path.
 bool conn_path (conn_t *conn, char *out, size_t room);
-bool conn_query (conn_t *conn, const char *name, char *out, size_t room);
 
 //  For libwebsockets, in every protocols[] row.
 int edge_callback (struct lws *wsi, enum lws_callback_reasons reason, void *user, void *in,

@@ -165,12 +165,6 @@ super_fail (super_t *self)
         super_stop (self);
 }
 
-bool
-super_stopping (const super_t *self)
-{
-    return self->stopping;
-}
-
 //  ---- a child has ended ----
 
 static void

@@ -52,7 +52,6 @@ void super_signal (super_t *self, const char *name, int signo);
 void super_stop (super_t *self);
 //  The same, with exit code 1.
 void super_fail (super_t *self);
-bool super_stopping (const super_t *self);
 
 //  Keep this list of what runs, as JSON, up to date in the run directory (tests and `top` read it).
 void super_publish (super_t *self, int port);

@@ -538,12 +538,6 @@ jupyter_destroy (jupyter_t **self_p)
         s_free (self);
 }
 
-bool
-jupyter_ready (const jupyter_t *self)
-{
-    return self->ready;
-}
-
 const char *
 jupyter_execute (jupyter_t *self, text_t code)
 {
@@ -564,12 +558,6 @@ jupyter_execute (jupyter_t *self, text_t code)
     self->running_number = self->number;
     snprintf (self->last, sizeof self->last, "%s", self->running);
     return ok ? self->last : NULL;
-}
-
-text_t
-jupyter_running (const jupyter_t *self)
-{
-    return text_of (self->running);
 }
 
 bool

@@ -65,12 +65,9 @@ void jupyter_destroy (jupyter_t **self_p);
 
 //  Connect and begin the handshake; the kernel may bind later. False: an endpoint is no endpoint.
 bool jupyter_connect (jupyter_t *self, const char *const endpoints [JUPYTER_CHANNELS]);
-bool jupyter_ready (const jupyter_t *self);
 
 //  Id of the request (valid until the next one), NULL while another one runs or before ready.
 const char *jupyter_execute (jupyter_t *self, text_t code);
-//  The execution that runs; empty when none.
-text_t jupyter_running (const jupyter_t *self);
 //  Answer the last input_request; false when nothing is asked.
 bool jupyter_input (jupyter_t *self, text_t value);
 //  On control, for kernels whose spec wants interrupts as messages.

@@ -233,7 +233,6 @@ plan_t *plan_new (const resource_t *resource);
 void plan_destroy (plan_t **self_p);
 void plan_register (plan_t *plan, db_t *db);
 const char *plan_channel (const plan_t *plan);
-const resource_t *plan_resource (const plan_t *plan);
 const char *plan_get (const plan_t *plan);                        //  names of statements
 const char *plan_own (const plan_t *plan);
 const char *plan_delete (const plan_t *plan);

@@ -361,7 +361,6 @@ plan_list_build (const plan_t *plan, buf_t *out, uint64_t filters, int sort, boo
 //  ---------------------------------------------------------------- what others ask
 
 const char *plan_channel (const plan_t *plan) { return plan->channel; }
-const resource_t *plan_resource (const plan_t *plan) { return plan->resource; }
 const char *plan_get (const plan_t *plan) { return plan->get_name; }
 const char *plan_own (const plan_t *plan) { return plan->own_name; }
 const char *plan_delete (const plan_t *plan) { return plan->delete_name; }

@@ -120,11 +120,6 @@ CREATE TABLE identity.audit (
 );
 CREATE INDEX audit_user ON identity.audit (user_id, id DESC);
 
-CREATE TABLE identity.settings (
-    name  text PRIMARY KEY,
-    value text NOT NULL
-);
-
 --  What a user may know of a user, one object for every dialect.
 CREATE FUNCTION identity.user_json (u identity.users) RETURNS jsonb LANGUAGE sql VOLATILE AS $$
     SELECT jsonb_build_object (

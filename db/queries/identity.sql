@@ -310,18 +310,6 @@ SELECT d.user_id, CASE WHEN d.user_id IS NOT NULL THEN
 SELECT id, at, user_id, by_user AS by, action, ip, agent, request_id, detail FROM identity.audit
  WHERE ($1::uuid IS NULL OR user_id = $1::uuid) AND ($2::bigint IS NULL OR id < $2::bigint) ORDER BY id DESC LIMIT $3::int
 
--- :name audit_put
--- $1 user, $2 action, $3 audit meta, $4 detail.
-SELECT identity.audit_add ($1::uuid, $2, $3::jsonb, $4::jsonb) AS _audit
-
--- :name setting_get
--- $1 name. No row: never set.
-SELECT value FROM identity.settings WHERE name = $1
-
--- :name setting_put
--- $1 name, $2 value.
-INSERT INTO identity.settings (name, value) VALUES ($1, $2) ON CONFLICT (name) DO UPDATE SET value = excluded.value RETURNING name
-
 -- :name user_role
 -- $1 user. No row: not found.
 SELECT role FROM identity.users WHERE id = $1
