@@ -2,7 +2,7 @@
 #
 #      make [-j2] [BUILD=dir] [CC=clang] [SAN=address,undefined] [V=1]
 #      make test-unit | lint | fuzz SECONDS_EACH=20 | clean
-#      make test-san | test-tsan | valgrind
+#      make test-san | test-tsan | valgrind | soak MINUTES=30 LOAD=0.5
 #      make install [DESTDIR=] [PREFIX=/usr] | uninstall | deb
 
 BUILD ?= build
@@ -187,6 +187,14 @@ MEMCHECK := valgrind --quiet --error-exitcode=99 --leak-check=full --errors-for-
 MEMCHECK_UNITS = $(filter-out %/test_bus %/test_guest %/test_jupyter %/test_sandbox,$(UNITS))
 valgrind: all $(MEMCHECK_UNITS)
 	@UNITS="$(MEMCHECK_UNITS)" WRAP="$(MEMCHECK)" SUITES=none tests/run.sh $(BUILD)
+
+#  Mixed load for a long time: nothing may grow. Samples are in build/soak.log.
+MINUTES ?= 30
+LOAD ?= 0.5
+.PHONY: soak
+soak: all
+	@BUSBAR_BIN=$(abspath $(BUILD))/bin tests/soak/soak.py --minutes $(MINUTES) --load $(LOAD) \
+	    --log $(BUILD)/soak.log
 
 #  Beside its peers, one table of ratios; build/bench.md keeps it.
 ROUNDS ?= 3
