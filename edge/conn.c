@@ -5,7 +5,7 @@
 #include <stdlib.h>
 #include <strings.h>
 
-#include "edge/edge.h"
+#include "edge/process.h"
 
 conn_t *
 conn_new (edge_t *edge, int fd, const struct sockaddr *peer, bool admin)
@@ -252,8 +252,7 @@ int
 edge_callback (struct lws *wsi, enum lws_callback_reasons reason, void *user, void *in, size_t size)
 {
     if (reason == LWS_CALLBACK_OPENSSL_LOAD_EXTRA_SERVER_VERIFY_CERTS) {
-        edge_t *edge = lws_context_user (lws_get_context (wsi));
-        edge->ssl_ctx = user;
+        tls_prepare (lws_context_user (lws_get_context (wsi)), user);
         return 0;
     }
     conn_t *conn = wsi ? lws_get_opaque_user_data (wsi) : NULL;

@@ -83,7 +83,7 @@ struct edge {
     request_t *soon;             //  streams with something to write at the end of this turn
     hook_t soon_hook;
     ltimer_t *sweep;             //  deadlines of bodies and slow readers
-    void *ssl_ctx;               //  SSL_CTX of the vhost, for a change of certificates
+    void *tls_shown;             //  SSL_CTX with the certificate for new connections
     size_t conn_count, request_count, ws_count;
     bool ready;                  //  broker heard and identity live
     bool draining;               //  no new connections, readiness says 503, keep-alive ends
@@ -241,6 +241,10 @@ struct request {
 //  Header rules, without any socket (rules.c).
 //  Content-Length: digits only, at most ten of them.
 bool length_parse (text_t text, uint64_t *out);
+//  A position of a channel: digits only, as far as PostgreSQL counts.
+bool offset_read (text_t text, uint64_t *off);
+//  "0:epoch:off;1:epoch:off": the position of the channel with that index. *epoch stays a view.
+bool cursor_find (text_t cursor, unsigned index, text_t *epoch, uint64_t *off);
 body_kind_t body_kind_of (const char *content_type);     //  BODY_NONE: media type is not supported
 bool boundary_parse (const char *content_type, char *out, size_t room);
 bool accepts_gzip (const char *accept_encoding);

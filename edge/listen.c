@@ -6,7 +6,6 @@
 #include <netdb.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
-#include <openssl/ssl.h>
 #include <stdio.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -151,24 +150,4 @@ listeners_close (edge_t *edge)
     if (s_spare >= 0)
         close (s_spare);
     s_spare = -1;
-}
-
-void
-tls_reload (edge_t *edge)
-{
-    const char *cert = opt_str (edge->options, "tls-cert");
-    const char *key = opt_str (edge->options, "tls-key");
-    //  Into a scratch context first: a bad pair must not replace a good one by half.
-    SSL_CTX *trial = SSL_CTX_new (TLS_server_method ());
-    bool good = trial && SSL_CTX_use_certificate_chain_file (trial, cert) == 1
-        && SSL_CTX_use_PrivateKey_file (trial, key, SSL_FILETYPE_PEM) == 1
-        && SSL_CTX_check_private_key (trial) == 1;
-    SSL_CTX_free (trial);
-    if (!good || !edge->ssl_ctx) {
-        log_error ("certificate not reloaded: files are not a good pair", "cert", cert);
-        return;
-    }
-    SSL_CTX_use_certificate_chain_file (edge->ssl_ctx, cert);
-    SSL_CTX_use_PrivateKey_file (edge->ssl_ctx, key, SSL_FILETYPE_PEM);
-    log_info ("certificate reloaded", "cert", cert);
 }

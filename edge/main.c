@@ -16,6 +16,7 @@
 
 #include "edge/edge.h"
 #include "edge/process.h"
+#include "proto/fault.h"
 #include "proto/secrets.h"
 
 #define PROTOCOLS_MAX 12
@@ -189,11 +190,11 @@ context_open (edge_t *edge)
         .keepalive_timeout = (int) opt_int (s_options, "keep-alive"),
         .retry_and_idle_policy = &retry, .alpn = "http/1.1", .vhost_name = "edge",
         .gid = (gid_t) -1, .uid = (uid_t) -1 };
-    if (cert && *cert) {
+    if (edge->tls) {
         info.options |= LWS_SERVER_OPTION_DO_SSL_GLOBAL_INIT;
         info.ssl_cert_filepath = cert;
         info.ssl_private_key_filepath = key;
-        edge->tls = true;
+        info.ssl_cipher_list = "ECDHE+AESGCM:ECDHE+CHACHA20";       //  of TLS 1.2
     }
     struct lws_context *context = lws_create_context (&info);
     edge->vhost = context ? lws_create_vhost (context, &info) : NULL;
@@ -275,7 +276,7 @@ on_reload (void *arg)
 {
     edge_t *edge = arg;
     if (edge->tls)
-        tls_reload (edge);
+        tls_load (edge);
 }
 
 //  ---------------------------------------------------------------- start
@@ -321,6 +322,7 @@ static void
 edge_free (edge_t *edge)
 {
     lws_context_destroy (edge->context);
+    tls_close (edge);
     live_destroy (&edge->live);
     limiter_destroy (&edge->limiter);
     auth_destroy (&edge->auth);
@@ -347,11 +349,15 @@ main (int argc, char **argv)
         return rc == 1 ? 0 : rc;
     log_open ("edge", log_level_by_name (opt_str (s_options, "log-level")));
     signal (SIGPIPE, SIG_IGN);
-    if (!secrets_settle (edge))
+    if (!fault_open ("edge") || !secrets_settle (edge))
         return 2;
     edge->loop = loop_new ();
     loop_set_wall_offset (edge->loop, opt_int (s_options, "clock-offset-ms"));
     edge->options = s_options;
+    const char *cert = opt_str (s_options, "tls-cert");
+    edge->tls = cert && *cert;
+    if (edge->tls && !tls_load (edge))
+        return 2;
     if (!bus_open (edge) || !(edge->context = context_open (edge)) || !loop_nest (edge)) {
         log_error ("the edge cannot start: sockets, certificate or memory");
         return 1;

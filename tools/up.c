@@ -11,6 +11,8 @@
 
 #include "crew.h"
 #include "probe.h"
+#include "proto/certificate.h"
+#include "proto/fault.h"
 #include "up.h"
 #include "vault.h"
 
@@ -81,6 +83,8 @@ static opt_t s_options [] = {
       NULL },
     { "openai-api-key", OPT_STR, NULL, OPT_SECRET, "OPENAI_API_KEY", "its key", NULL },
     { "ollama-host", OPT_STR, NULL, 0, "OLLAMA_HOST", "address of an Ollama server", NULL },
+    { "fault", OPT_STR, NULL, 0, "BUSBAR_FAULT",
+      "a testing aid: let named places fail, as proto/fault.h says", NULL },
     { "redis-url", OPT_STR, NULL, OPT_SECRET, "REDIS_URL", "accepted and ignored", NULL },
     { 0 }
 };
@@ -232,7 +236,13 @@ s_check_tls (up_t *self)
     self->tls_key = realpath (key, NULL);
     if (!self->tls_key)
         return complain (false, "--tls-key %s: %s", key, strerror (errno));
-    return true;
+    char *why = NULL;
+    SSL_CTX *good = certificate_open (self->tls_cert, self->tls_key, &why);
+    if (!good)
+        complain (false, "%s", why);
+    SSL_CTX_free (good);
+    free (why);
+    return good != NULL;
 }
 
 //  Options that say one thing each, but not in words that others understand: paths become absolute.
@@ -254,6 +264,10 @@ s_check_options (up_t *self)
     if (secret && strlen (secret) < JWT_SECRET_MIN)
         return complain (DONE_USAGE, "JWT_SECRET has %zu bytes: must have at least %d",
                          strlen (secret), JWT_SECRET_MIN);
+    const char *faults = opt_str (s_options, "fault");
+    char *why = faults ? fault_check (text_of (faults)) : NULL;
+    if (why)
+        return complain (DONE_USAGE, "--fault: %s", why);
     if (!s_check_tls (self) || !crew_check (&self->place, s_options))
         return DONE_USAGE;
     s_set ("tls-cert", self->tls_cert);
