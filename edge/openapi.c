@@ -223,11 +223,23 @@ put_paths (const router_t *router, buf_t *json)
     free (sorted);
 }
 
+//  Does an actor announce something under a path that we serve, too? Then it describes the path.
+static bool
+is_announced (const router_t *router, const char *path)
+{
+    for (size_t i = 0; i < router_size (router); i++) {
+        const route_t *route = router_at (router, i);
+        if (route->verb.size && route->auth != AUTH_OPERATOR && text_is (route->path, path))
+            return true;
+    }
+    return false;
+}
+
 static void
-put_locals (const local_t *table, bool comma, buf_t *json)
+put_locals (const router_t *router, const local_t *table, bool comma, buf_t *json)
 {
     for (; table->path; table++) {
-        if (!table->doc || table->admin)
+        if (!table->doc || table->admin || is_announced (router, table->path))
             continue;
         buf_putf (json, "%s\"%s\":{\"%s\":{\"tags\":[\"edge\"],\"summary\":", comma ? "," : "",
                   table->path, table->verb == VERB_POST ? "post" : "get");
@@ -263,8 +275,8 @@ document_make (edge_t *edge)
     buf_puts (json, s_preface);
     size_t before = json->size;
     put_paths (edge->router, json);
-    put_locals (edge_locals, json->size > before, json);
-    put_locals (live_locals, json->size > before, json);
+    put_locals (edge->router, edge_locals, json->size > before, json);
+    put_locals (edge->router, live_locals, json->size > before, json);
     buf_puts (json, "}}");
     s_revision = edge->router_revision;
 }

@@ -39,6 +39,51 @@ length_parse (text_t text, uint64_t *out)
     return true;
 }
 
+bool
+offset_read (text_t text, uint64_t *off)
+{
+    if (text.size == 0 || text.size > 19)
+        return false;
+    uint64_t value = 0;
+    for (size_t i = 0; i < text.size; i++) {
+        if (text.data [i] < '0' || text.data [i] > '9')
+            return false;
+        value = value * 10 + (uint64_t) (text.data [i] - '0');
+    }
+    if (value > INT64_MAX)
+        return false;
+    *off = value;
+    return true;
+}
+
+//  What comes before the byte; the rest goes on behind it.
+static text_t
+text_upto (text_t *rest, char byte)
+{
+    const char *end = rest->size ? memchr (rest->data, byte, rest->size) : NULL;
+    text_t part = { rest->data, end ? (size_t) (end - rest->data) : rest->size };
+    size_t step = part.size + (end != NULL);
+    *rest = (text_t) { rest->data + step, rest->size - step };
+    return part;
+}
+
+bool
+cursor_find (text_t cursor, unsigned index, text_t *epoch, uint64_t *off)
+{
+    while (cursor.size) {
+        text_t part = text_upto (&cursor, ';');
+        uint64_t number;
+        if (!offset_read (text_upto (&part, ':'), &number) || number != index)
+            continue;
+        text_t name = text_upto (&part, ':');
+        if (name.size == 0 || name.size > 63 || !offset_read (part, off))
+            return false;
+        *epoch = name;
+        return true;
+    }
+    return false;
+}
+
 //  Does `list` start with this media type, whatever parameters follow?
 static bool
 media_is (const char *type, const char *want)

@@ -99,45 +99,6 @@ on_closed (request_t *req)
     free (self);
 }
 
-//  "0:epoch:off;1:epoch:off": the position of the channel with that index.
-static bool
-cursor_find (text_t cursor, unsigned index, text_t *epoch, uint64_t *off)
-{
-    while (cursor.size) {
-        const char *end = memchr (cursor.data, ';', cursor.size);
-        text_t part = { cursor.data, end ? (size_t) (end - cursor.data) : cursor.size };
-        cursor.data += part.size + (end != NULL);
-        cursor.size -= part.size + (end != NULL);
-        char text [128];
-        unsigned number;
-        unsigned long long at;
-        static char s_epoch [64];
-        if (part.size >= sizeof text)
-            return false;
-        memcpy (text, part.data, part.size);
-        text [part.size] = 0;
-        if (sscanf (text, "%u:%63[^:]:%llu", &number, s_epoch, &at) == 3 && number == index) {
-            *epoch = text_of (s_epoch);
-            *off = at;
-            return true;
-        }
-    }
-    return false;
-}
-
-static bool
-offset_read (text_t text, uint64_t *off)
-{
-    char copy [24];
-    if (text.size >= sizeof copy)
-        return false;
-    memcpy (copy, text.data, text.size);
-    copy [text.size] = 0;
-    char *end;
-    *off = strtoull (copy, &end, 10);
-    return *end == 0;
-}
-
 //  Every ch= of the query, in order.
 static void
 subscribe_all (sse_t *self, text_t query, text_t cursor)

@@ -74,6 +74,66 @@ s_convert (json_t *json, buf_t *out)
     }
 }
 
+//  The key that stands right before `end`, as it was written and without its quotes.
+static text_t
+s_key_before (text_t json, size_t end)
+{
+    if (end < 2 || end > json.size || json.data [end - 1] != '"')
+        return (text_t) { "", 0 };
+    size_t start = --end;
+    while (start) {
+        size_t slashes = 0;
+        if (json.data [--start] != '"')
+            continue;
+        while (slashes < start && json.data [start - 1 - slashes] == '\\')
+            slashes++;
+        if (slashes % 2 == 0)
+            break;
+    }
+    text_t key = { json.data + start + 1, end - start - 1 };
+    //  Cut where a character begins.
+    if (key.size > 40)
+        for (key.size = 40; key.size && (key.data [key.size] & 0xc0) == 0x80;)
+            key.size--;
+    return key;
+}
+
+//  What is wrong, in our words: jansson's are those of its own inside.
+static const char *
+s_words (text_t json, const json_error_t *why)
+{
+    static const struct { const char *says, *means; } words [] = {
+        { "invalid Unicode", "half of a surrogate pair" },
+        { "invalid escape", "unknown escape in a text" },
+        { "control character", "control character in a text" },
+        { "unexpected newline", "control character in a text" },
+        { "':' expected", "\":\" is missing" },
+        { "string or '}' expected", "a key or } is expected" },
+        { "'}' expected", ", or } is expected" },
+        { "']' expected", ", or ] is expected" } };
+    switch (json_error_code (why)) {
+        case json_error_invalid_utf8:
+            return "not utf-8";
+        case json_error_premature_end_of_input:
+            return "it ends too early";
+        case json_error_end_of_input_expected:
+            return "something follows the value";
+        case json_error_null_character:
+        case json_error_null_byte_in_key:
+            return "a text may not hold \\u0000";
+        case json_error_numeric_overflow:
+            return "number is too large";
+        default:
+            break;
+    }
+    if (json.size >= 3 && memcmp (json.data, "\xef\xbb\xbf", 3) == 0)
+        return "it starts with a byte order mark";
+    for (size_t i = 0; i < sizeof words / sizeof *words; i++)
+        if (strncmp (why->text, words [i].says, strlen (words [i].says)) == 0)
+            return words [i].means;
+    return "no json value";
+}
+
 bool
 json_read (text_t json, buf_t *out, char *error, size_t error_size)
 {
@@ -91,12 +151,14 @@ json_read (text_t json, buf_t *out, char *error, size_t error_size)
     int flags = JSON_REJECT_DUPLICATES | JSON_DECODE_ANY;
     json_t *root = json_loadb (json.data, json.size, flags, &why);
     if (!root) {
-        //  jansson quotes the input, cut anywhere: its sentence without the quote is enough.
-        char *near = strstr (why.text, " near ");
-        if (near)
-            *near = 0;
-        snprintf (error, error_size, "json is not valid at line %d, column %d: %s", why.line,
-                  why.column, why.text);
+        bool twice = json_error_code (&why) == json_error_duplicate_key;
+        text_t key = s_key_before (json, twice ? (size_t) why.position : 0);
+        if (twice)
+            snprintf (error, error_size, "json is not valid at line %d, column %d: key \"%.*s\" "
+                      "comes twice", why.line, why.column, (int) key.size, key.data);
+        else
+            snprintf (error, error_size, "json is not valid at line %d, column %d: %s", why.line,
+                      why.column, s_words (json, &why));
         return false;
     }
     s_convert (root, out);

@@ -15,7 +15,7 @@ schema_reads_back (mp_t fields, bool reply)
     field_schema (fields, reply, &json);
     //  Two fields of one name make two equal keys, which only the reader minds.
     if (!json_read (buf_text (&json), &back, error, sizeof error))
-        assert (strstr (error, "duplicate"));
+        assert (strstr (error, "twice"));
     buf_free (&json);
     buf_free (&back);
 }

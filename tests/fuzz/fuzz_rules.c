@@ -48,6 +48,26 @@ query_is_inside (text_t query)
     query_get (query, "wait");
 }
 
+//  A position that is read is the same once it is written again.
+static void
+cursor_comes_back (text_t cursor)
+{
+    for (unsigned index = 0; index < 3; index++) {
+        text_t epoch, same;
+        uint64_t off, again;
+        if (!cursor_find (cursor, index, &epoch, &off))
+            continue;
+        assert (epoch.size && epoch.size < 64 && off <= INT64_MAX);
+        buf_t written = { 0 };
+        buf_putf (&written, "%u:", index);
+        buf_put (&written, epoch.data, epoch.size);
+        buf_putf (&written, ":%llu", (unsigned long long) off);
+        bool found = cursor_find (buf_text (&written), index, &same, &again);
+        assert (found && again == off && text_eq (epoch, same));
+        buf_free (&written);
+    }
+}
+
 //  A form comes as one valid map behind what was there, or changes nothing.
 static void
 form_is_map (text_t input)
@@ -74,6 +94,7 @@ LLVMFuzzerTestOneInput (const uint8_t *data, size_t size)
     if (path_valid (input))
         assert (size <= EDGE_PATH_MAX && text_utf8 (input) && !memchr (data, 0, size));
     query_is_inside (input);
+    cursor_comes_back (input);
     form_is_map (input);
     free (text);
     return 0;

@@ -91,7 +91,43 @@ bad_json_is_refused (void **state)
     }
     assert_null (AGAIN ("{\"a\":1,\n\"a\":2}"));
     assert_non_null (strstr (s_error, "line 2"));
-    assert_non_null (strstr (s_error, "duplicate"));
+    assert_non_null (strstr (s_error, "key \"a\" comes twice"));
+}
+
+//  What the user reads says where and what, in words of ours.
+static void
+errors_say_what_is_wrong (void **state)
+{
+    (void) state;
+    static const struct { const char *json, *says; } bad [] = {
+        { "NaN", "line 1, column 3: no json value" }, { "[Infinity]", "no json value" },
+        { "\xef\xbb\xbf{}", "byte order mark" }, { "{} x", "something follows the value" },
+        { "\"\\ud800\"", "surrogate" }, { "\"\\udc00x\"", "surrogate" },
+        { "\"\\u0000\"", "may not hold \\u0000" }, { "{\"a\\u0000\":1}", "may not hold \\u0000" },
+        { "1e400", "too large" }, { "[123456789012345678901]", "too large" },
+        { "\"\xff\"", "not utf-8" }, { "\"\xc0\xaf\"", "not utf-8" },
+        { "\"a\tb\"", "control character" },
+        { "\"\\q\"", "unknown escape" }, { "[1", "ends too early" }, { "{\"a\":1,}", "a key or }" },
+        { "{\"a\" 1}", "\":\" is missing" }, { "[1 2]", ", or ]" },
+        { "{\"a\":{\"b\\\"\":1,\"b\\\"\":2}}", "key \"b\\\"\" comes twice" },
+        { "{\"\":1,\"\":2}", "key \"\" comes twice" },
+        { "{\"a\":1,\"\\u0061\":2}", "key \"\\u0061\" comes twice" } };
+    for (size_t n = 0; n < sizeof bad / sizeof *bad; n++) {
+        assert_null (again (bad [n].json, strlen (bad [n].json)));
+        if (!strstr (s_error, bad [n].says))
+            fail_msg ("%s: %s", bad [n].json, s_error);
+    }
+    //  A long key is cut, but not inside of a character.
+    char json [400] = "{";
+    for (int key = 0; key < 2; key++) {
+        strcat (json, key ? ",\"x" : "\"x");
+        for (int n = 0; n < 60; n++)
+            strcat (json, "\xc3\xa4");
+        strcat (json, "\":1");
+    }
+    assert_null (again (json, strlen (json)));
+    assert_true (text_utf8 (text_of (s_error)));
+    assert_non_null (strstr (s_error, "\xc3\xa4\" comes twice"));
 }
 
 static void
@@ -212,6 +248,7 @@ main (void)
         cmocka_unit_test (values_come_back),
         cmocka_unit_test (empty_is_nil),
         cmocka_unit_test (bad_json_is_refused),
+        cmocka_unit_test (errors_say_what_is_wrong),
         cmocka_unit_test (depth_is_bounded),
         cmocka_unit_test (writer_knows_what_json_lacks),
         cmocka_unit_test (reals_print_shortest_and_read_back),
