@@ -49,6 +49,7 @@ typedef struct outbox {
     parcel_t *first, *last;          //  closed frames before it
     size_t queued;                   //  bytes in closed frames
     uint64_t opened, taken;          //  number of the open frame; frames taken by the socket
+    int64_t since;                   //  when the open frame got its first message, in µs
     bool dirty, lost;                //  in the list of boxes to flush; destination does not exist
     struct outbox *next;
 } outbox_t;
@@ -233,6 +234,8 @@ bool outbox_shut (outbox_t *box, size_t mark);
 void outbox_init (outbox_t *box, bus_t *bus, void *socket, zio_t *zio);
 void outbox_free (outbox_t *box);
 bool outbox_flush (outbox_t *box);   //  false: the socket is full or not connected
+//  A turn that takes long does not keep what it has: the other side works meanwhile.
+void outbox_hurry (outbox_t *box);
 void outboxes_flush (bus_t *self);
 
 link_t *link_new (bus_t *bus, instance_t *instance, const char *endpoint);

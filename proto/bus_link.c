@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <time.h>
 
 #include "proto/bus_int.h"
 #include "proto/log.h"
@@ -14,6 +15,7 @@
 #define RECEIVE_BATCH 32
 #define BLOCKED_RETRY 5              //  ms
 #define HIGH_WATER 10000             //  frames; calls are bounded by credit long before
+#define KEEP_MAX 200                 //  µs that a turn collects before it sends what it has
 
 //  ---------------------------------------------------------------- outboxes
 
@@ -66,9 +68,19 @@ close_frame (outbox_t *box, size_t size)
     box->opened++;
 }
 
+static int64_t
+clock_us (void)
+{
+    struct timespec now;
+    clock_gettime (CLOCK_MONOTONIC, &now);
+    return now.tv_sec * 1000000 + now.tv_nsec / 1000;
+}
+
 bool
 outbox_shut (outbox_t *box, size_t mark)
 {
+    if (mark == 0)
+        box->since = clock_us ();
     if (box->frame.size - mark > WIRE_FRAME_MAX) {
         box->frame.size = mark;
         return false;
@@ -128,6 +140,13 @@ outbox_flush (outbox_t *box)
     }
     zio_sent (box->zio);
     return true;
+}
+
+void
+outbox_hurry (outbox_t *box)
+{
+    if (!ltimer_active (box->bus->blocked) && clock_us () - box->since >= KEEP_MAX)
+        outbox_flush (box);
 }
 
 //  What a socket did not take stays in the list, and a timer tries again.

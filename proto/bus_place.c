@@ -100,6 +100,7 @@ call_send (bus_t *self, call_t *call, instance_t *instance)
     link->in_flight++;
     if (call->granted > 0)
         credit_pack (link, call->id, call->granted);
+    outbox_hurry (box);
 }
 
 static uint64_t

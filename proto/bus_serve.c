@@ -348,8 +348,10 @@ bus_answer (bus_t *bus, bus_peer_t *peer, uint64_t id, uint64_t status, mp_t bod
     outbox_t *box = peer->box;
     size_t mark = outbox_open (box);
     wire_pack_reply (&box->frame, &reply);
-    if (outbox_shut (box, mark))
+    if (outbox_shut (box, mark)) {
+        outbox_hurry (box);
         return;
+    }
     log_error ("answer is larger than a frame", "bytes", log_num (body.end - body.data));
     buf_t error = { 0 };
     mp_put_map (&error, 2);
