@@ -59,3 +59,9 @@ deb:
 deb-tree:
 	@rm -rf "$(DESTDIR)"
 	@$(MAKE) --no-print-directory install
+
+#  Debian 12 and 13 from nothing, each in a room of its own, and what the README promises tried there.
+#  As root; SUITES="12 13", STEPS="tour test package", BENCH=1, PREVIOUS=commit (tests/cleanroom/run.sh).
+.PHONY: cleanroom
+cleanroom:
+	@tests/cleanroom/run.sh $(BUILD)

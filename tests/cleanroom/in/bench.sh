@@ -1,0 +1,2 @@
+#!/bin/sh
+cd ~/busbar && exec make bench
