@@ -155,6 +155,28 @@ entry_keep (entry_t *entry, const wire_hello_t *hello)
     entry->dependants = mp_of (data + starts [2], starts [3] - starts [2]);
 }
 
+static bool
+claimed_by_other (registry_t *self, const entry_t *entry, text_t key)
+{
+    entry_t *other;
+    for (size_t at = 0; registry_each (self, &at, &other);)
+        if (other != entry && strcmp (other->name, entry->name) == 0
+            && hash_get (other->claims, key))
+            return true;
+    return false;
+}
+
+//  What HELLO names was claimed before; whoever claimed it since then has it now.
+static void
+registry_keep_claims (registry_t *self, entry_t *entry, mp_t keys)
+{
+    for (mp_iter_t it = mp_iter (keys); mp_next (&it);) {
+        text_t key = mp_text (it.value);
+        if (key.size > 0 && !claimed_by_other (self, entry, key))
+            hash_put (entry->claims, key, entry);
+    }
+}
+
 entry_t *
 registry_announce (registry_t *self, const wire_hello_t *hello, bool outside,
                    char *const *prefixes, void *peer, refusal_t *why)
@@ -182,7 +204,7 @@ registry_announce (registry_t *self, const wire_hello_t *hello, bool outside,
     entry_keep (entry, hello);
     hash_put (self->slots, hello->slot, entry);
     registry_touch (self, entry);
-    registry_claim (self, entry, hello->claims, false);
+    registry_keep_claims (self, entry, hello->claims);
     return entry;
 }
 

@@ -489,6 +489,12 @@ bus_connected (bus_t *self)
     return self->broker_state == BROKER_READY;
 }
 
+const char *
+bus_boot (const bus_t *self)
+{
+    return self->boot;
+}
+
 const bus_stats_t *
 bus_stats (bus_t *self)
 {

@@ -151,6 +151,7 @@ void bus_start (bus_t *self, const bus_life_t *life);
 //  GOODBYE: nothing new comes; answers in flight still go out. Then destroy when idle.
 void bus_leave (bus_t *self);
 bool bus_connected (bus_t *self);         //  broker heard within its heartbeat limit
+const char *bus_boot (const bus_t *self); //  this incarnation, as the directory names it
 
 //  One instance as the directory knows it; borrowed until the next turn.
 typedef struct {

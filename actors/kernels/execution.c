@@ -141,7 +141,8 @@ s_run (req_t *req, const char *id, const char *channel)
     kernel_run (kernel, record->cell);
 }
 
-//  Write it down and run it; its id. A request that came before finds what that one began.
+//  Write it down and run it; its id. A request that came before finds what that one began. NULL:
+//  another process has taken the notebook over meanwhile.
 static CO const char *
 s_begin (req_t *req)
 {
@@ -149,10 +150,16 @@ s_begin (req_t *req)
     const char *user = req_has (req, "user") ? req_str (req, "user") : owner;
     const char *idem = req_str (req, "idempotency_key");
     unit_t *unit = unit_new (req);
+    unit_guard (unit, notebook_key (req, notebook));
     unit_add (unit, "execution_add", owner, user ? user : owner, notebook, req_str (req, "cell_id"),
               req_str (req, "language"), req_str (req, "code"), req_str (req, "audience"),
               req_actor (req)->slot, idem);
-    row_t row = unit_commit (unit);
+    db_result_t result = unit_try (unit);
+    if (claim_is_fence (&result))
+        return NULL;
+    if (result.code != E_NONE)
+        fail_result (req, &result);
+    row_t row = { result.result, PQntuples (result.result) > 0 ? 0 : -1 };
     if (row_none (row)) {
         row = db_row (req, "execution_again", notebook, user ? user : owner, idem);
         if (row_none (row))
@@ -163,21 +170,32 @@ s_begin (req_t *req)
     return row_str (row, "id");
 }
 
-void
-execution_start (req_t *req)
+static CO const char *
+s_try (req_t *req)
 {
     const char *notebook = req_str (req, "notebook_id"), *language = req_str (req, "language");
     kernels_t *kernels = kernels_of (req);
-    if (notebook_elsewhere (req, notebook, "executions.start", mp_none, req_body (req)))
-        return;
     if (kernels->closing)
         fail (req, E_UNAVAILABLE, "kernels are being restarted");
     if (strcmp (language, "sql") != 0)
         s_kernel (req, notebook, language, req_str (req, "owner"));
     else if (sql_full (kernels, req_str (req, "owner")))
         fail (req, E_RATE_LIMITED, "too many SQL cells wait already");
-    notebook_claim (kernels, notebook);
-    const char *id = s_begin (req);
+    notebook_take (req, notebook);
+    return s_begin (req);
+}
+
+void
+execution_start (req_t *req)
+{
+    const char *notebook = req_str (req, "notebook_id"), *id = NULL;
+    for (int tries = 0; !id && tries < 2; tries++) {
+        if (notebook_elsewhere (req, notebook, "executions.start", mp_none, req_body (req)))
+            return;
+        id = s_try (req);
+    }
+    if (!id)
+        fail (req, E_UNAVAILABLE, "another instance has taken over");
     record_wait (req, id, false, req_int (req, "wait_ms"));
     row_t row = s_row (req, id);
     s_answer (req, s_is_over (row) ? 200 : 202, row);

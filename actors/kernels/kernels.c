@@ -48,71 +48,6 @@ kernels_of (req_t *req)
     return &s_kernels;
 }
 
-//  ---- who serves a notebook ----
-
-const char *
-notebook_key (req_t *req, const char *notebook)
-{
-    return req_print (req, "notebook:%s", notebook);
-}
-
-void
-notebook_claim (kernels_t *kernels, const char *notebook)
-{
-    char key [64];
-    snprintf (key, sizeof key, "notebook:%s", notebook);
-    if (hash_get (kernels->claims, text_of (key)))
-        return;
-    hash_put (kernels->claims, text_of (key), kernels);
-    bus_claim (kernels->actor->bus, text_of (key), false);
-}
-
-bool
-notebook_elsewhere (req_t *req, const char *notebook, const char *method, mp_t params, mp_t body)
-{
-    actor_t *actor = req_actor (req);
-    const char *key = notebook_key (req, notebook);
-    const char *owner = bus_owner (actor->bus, text_of (key));
-    if (!owner || strcmp (owner, actor->slot) == 0)
-        return false;
-    //  The owner itself is asked, so that two that disagree do not pass it to and fro.
-    bus_reply_t reply =
-        req_call (req, method, params, body, &(req_call_t){ .slot = req_print (req, "%s", owner) });
-    if (reply.status >= 400)
-        fail_reply (req, &reply);
-    reply_mp (req, (unsigned) reply.status, reply.body);
-    return true;
-}
-
-static bool
-s_is_used (kernels_t *kernels, const char *notebook)
-{
-    kernel_t *kernel;
-    text_t key;
-    void *item;
-    for (size_t at = 0; (kernel = pool_each (kernels->pool, &at));)
-        if (kernel_notebook (kernel) && strcmp (kernel_notebook (kernel), notebook) == 0)
-            return true;
-    for (size_t at = 0; hash_each (kernels->records, &at, &key, &item);)
-        if (strcmp (((record_t *) item)->notebook, notebook) == 0)
-            return true;
-    return false;
-}
-
-//  Claims of notebooks without kernel are given back: their next kernel may be anywhere.
-static CO void
-s_release_claims (req_t *req)
-{
-    kernels_t *kernels = kernels_of (req);
-    text_t key;
-    void *item;
-    for (size_t at = 0; hash_each (kernels->claims, &at, &key, &item);)
-        if (!s_is_used (kernels, req_copy (req, (text_t) { key.data + 9, key.size - 9 }))) {
-            bus_claim (kernels->actor->bus, key, true);
-            hash_del (kernels->claims, key);
-        }
-}
-
 //  ---- kernels ----
 
 static void
@@ -300,17 +235,6 @@ s_on_probed (void *arg, const char *kind, const char *why)
     req_wake (probing->req);
 }
 
-static CO void
-s_lose (req_t *req, const char *instance)
-{
-    unit_t *unit = unit_new (req);
-    unit_add (unit, "executions_lost", instance, "kernels process restarted");
-    row_t rows = unit_commit (unit);
-    if (rows_count (rows) > 0)
-        log_warn ("executions are lost", "instance", instance, "count",
-                  log_num (rows_count (rows)));
-}
-
 //  Of instances on one machine each has a quarter of the uids.
 static uint32_t
 s_uid_base (const actor_t *actor, uint32_t count)
@@ -355,6 +279,7 @@ s_load (req_t *req)
 {
     kernels_t *kernels = kernels_of (req);
     kernels->actor = req_actor (req);
+    kernels->actor->state = kernels;
     s_configure (kernels);
     probing_t probing = { .req = req };
     sandbox_probe (kernels->sandbox, s_on_probed, &probing);
@@ -363,26 +288,8 @@ s_load (req_t *req)
         req_sleep (req, until - loop_now (kernels->actor->loop));
     if (!probing.done)
         fail (req, E_INTERNAL, "sandbox cannot be tried");
-    s_lose (req, kernels->actor->slot);
     if (!kernels->refusal)
         pool_open (kernels->pool);
-}
-
-//  An instance that never comes back leaves executions behind.
-static CO void
-s_look_for_lost (req_t *req)
-{
-    actor_t *actor = req_actor (req);
-    row_t rows = db_rows (req, "instances_running");
-    for (int n = 0; n < rows_count (rows); n++) {
-        const char *instance = row_str (rows_at (rows, n), "instance");
-        bool there = false;
-        bus_entry_t entry;
-        for (size_t at = 0; !there && bus_each_entry (actor->bus, &at, &entry);)
-            there = strcmp (entry.slot, instance) == 0;
-        if (!there && bus_connected (actor->bus))
-            s_lose (req, instance);
-    }
 }
 
 //  ---- end ----
@@ -486,7 +393,7 @@ static const channel_t channels [] = { { "executions", "collection", "executions
 static const dependant_t dependants [] = { { "notebook", s_drop_notebook },
                                           { "user", s_drop_user },
                                           { 0 } };
-static const tick_t ticks [] = { { 60000, s_release_claims }, { 30000, s_look_for_lost }, { 0 } };
+static const tick_t ticks [] = { { 60000, notebook_release }, { 0 } };
 
 //  Become somebody else, and still die with the supervisor: the change of user forgets that wish.
 static bool
@@ -526,5 +433,6 @@ main (int argc, char **argv)
     return actor_main (argc, argv, &(actor_t) {
         .name = "kernels", .sql = (const char *const []) { kernels_sql, NULL }, .routes = routes,
         .channels = channels, .dependants = dependants, .every = ticks, .options = s_options,
-        .load = s_load, .drain = s_drain, .busy = s_busy });
+        .load = s_load, .drain = s_drain, .busy = s_busy, .on_fenced = notebook_fenced,
+        .orphans = notebook_orphans });
 }

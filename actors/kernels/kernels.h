@@ -14,7 +14,7 @@ typedef struct {
     pool_t *pool;
     char *refusal;           //  why no kernel can be started here; NULL: none
     hash_t *records;         //  executions alive in this process, by id
-    hash_t *claims;          //  keys of notebooks that we have claimed
+    hash_t *claims;          //  keys of the notebooks whose claim we have
     hash_t *guests;          //  users whose guest role this process has seen to
     bool closing;
 } kernels_t;
@@ -43,6 +43,7 @@ struct record {
     bool ending;             //  finished here, but not in the database
     bool over;               //  finished in the database
     bool stale;              //  outputs changed after that
+    bool fenced;             //  another process has the notebook: nothing is written any more
     bool saving;
     int64_t last;            //  offset of its last committed event
     waiter_t *waiters;
@@ -97,7 +98,13 @@ CO void guest_forget (req_t *req, const char *user);
 //  ---------------------------------------------------------------- who serves a notebook
 
 const char *notebook_key (req_t *req, const char *notebook);
-void notebook_claim (kernels_t *kernels, const char *notebook);
+//  Everything written about a notebook's executions is under its claim.
+CO void notebook_take (req_t *req, const char *notebook);
+//  Another process has it: its kernels end, its records are not written any more.
+void notebook_fenced (actor_t *actor, const char *key);
+//  Executions under a claim that nobody holds are lost.
+CO void notebook_orphans (req_t *req);
+CO void notebook_release (req_t *req);
 //  Pass the call on to the instance that has the notebook; false when that is us.
 CO bool notebook_elsewhere (req_t *req, const char *notebook, const char *method, mp_t params,
                             mp_t body);

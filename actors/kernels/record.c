@@ -89,21 +89,23 @@ record_release (record_t *self)
 
 //  ---- rows ----
 
-//  Commit one statement, however long the database is away. False: it was refused.
-static CO bool
-s_commit (req_t *req, const char *statement, const char *const *params, size_t count)
+//  Commit one statement under the claim of the notebook, however long the database is away.
+static CO void
+s_commit (req_t *req, const char *notebook, const char *statement, const char *const *params,
+          size_t count)
 {
     for (;;) {
         unit_t *unit = unit_new (req);
+        unit_guard (unit, notebook_key (req, notebook));
         unit_add_ (unit, statement, params, count);
         db_result_t result = unit_try (unit);
-        if (result.code == E_NONE)
-            return true;
+        if (result.code == E_NONE || claim_is_fence (&result))
+            return;
         //  Each of these statements changes nothing when it is run again.
         if (result.code != E_UNAVAILABLE) {
             log_error ("execution is not kept", "statement", statement, "id", params [0], "why",
                        result.raw);
-            return false;
+            return;
         }
         req_sleep (req, AGAIN);
     }
@@ -112,9 +114,12 @@ s_commit (req_t *req, const char *statement, const char *const *params, size_t c
 static CO void
 s_begin (req_t *req)
 {
-    const char *const params [] = { req_arg (req) };
-    s_commit (req, "execution_begin", params, 1);
-    free (req_arg (req));
+    char *id = req_arg (req);
+    req_defer (req, free, id);
+    const record_t *record = record_get (kernels_of (req), id);
+    const char *const params [] = { id };
+    if (record && !record->fenced)
+        s_commit (req, req_copy (req, text_of (record->notebook)), "execution_begin", params, 1);
 }
 
 void
@@ -142,7 +147,8 @@ s_end (req_t *req)
                                    self->outputs,
                                    self->truncated ? "true" : "false",
                                    req_print (req, "%llu", (unsigned long long)self->dropped) };
-    s_commit (req, "execution_end", params, sizeof params / sizeof *params);
+    if (!self->fenced)
+        s_commit (req, self->notebook, "execution_end", params, sizeof params / sizeof *params);
     free (self->error);
     free (self->text);
     free (self->outputs);
@@ -196,10 +202,14 @@ s_on_kept (void *arg, int64_t off)
 void
 record_event (record_t *self, const char *type, text_t data)
 {
-    char full [64];
+    char full [64], claim [64];
+    if (self->fenced)
+        return;
     snprintf (full, sizeof full, "execution.%s", type);
+    snprintf (claim, sizeof claim, "notebook:%s", self->notebook);
     self->pending++;
-    live_append (self->kernels->actor, self->channel, NULL, full, data, s_on_kept, self);
+    live_append_guarded (self->kernels->actor, claim, self->channel, NULL, full, data, s_on_kept,
+                         self);
 }
 
 //  ---- what kernels say ----
@@ -245,7 +255,7 @@ s_on_finished (void *arg, cell_t *cell)
 
 typedef struct {
     kernels_t *kernels;
-    char id [37];
+    char id [37], notebook [37];
     char *text, *outputs;
 } late_t;
 
@@ -258,6 +268,7 @@ s_late (record_t *self)
     output_notebook (self->cell->output, &outputs);
     late->kernels = self->kernels;
     memcpy (late->id, self->id, sizeof late->id);
+    snprintf (late->notebook, sizeof late->notebook, "%s", self->notebook);
     late->text = s_take (&text);
     late->outputs = s_take (&outputs);
     self->stale = false;
@@ -272,7 +283,7 @@ s_save_late (req_t *req)
     while (record_get (late->kernels, late->id) && !record_get (late->kernels, late->id)->over)
         req_sleep (req, AGAIN);
     const char *const params [] = { late->id, late->text, late->outputs };
-    s_commit (req, "execution_outputs", params, 3);
+    s_commit (req, late->notebook, "execution_outputs", params, 3);
     free (late->text);
     free (late->outputs);
     free (late);
@@ -284,7 +295,7 @@ s_save_soon (req_t *req)
     record_t *self = req_arg (req);
     req_sleep (req, SAVE_AFTER);
     self->saving = false;
-    if (self->cell && self->stale)
+    if (self->cell && self->stale && !self->fenced)
         actor_spawn (self->kernels->actor, s_save_late, s_late (self));
     s_release (self);
 }
@@ -304,7 +315,7 @@ s_on_forgotten (void *arg, cell_t *cell)
 {
     (void) arg;
     record_t *self = cell->arg;
-    if (self->stale)
+    if (self->stale && !self->fenced)
         actor_spawn (self->kernels->actor, s_save_late, s_late (self));
     self->cell = NULL;
     s_release (self);

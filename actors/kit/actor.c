@@ -136,16 +136,18 @@ s_tick (void *arg)
 static void
 s_ticks_start (kit_t *kit)
 {
-    tick_t retention = { opt_int (kit->options, "live-trim") * 1000, live_retention };
+    const tick_t own [] = { { opt_int (kit->options, "live-trim") * 1000, live_retention },
+                            claims_tick (kit) };
+    static const char *const names [] = { "retention", "claims" };
     const tick_t *every = kit->actor->every;
-    size_t count = 0;
+    size_t count = 0, owns = own [1].fn ? 2 : 1;
     while (every && every [count].fn)
         count++;
-    kit->tickers = xcalloc (count + 2, sizeof *kit->tickers);
-    for (size_t n = 0; n <= count; n++) {
+    kit->tickers = xcalloc (count + owns + 1, sizeof *kit->tickers);
+    for (size_t n = 0; n < count + owns; n++) {
         ticker_t *ticker = xmalloc (sizeof *ticker);
-        *ticker = (ticker_t) { kit->actor, n < count ? every [n] : retention,
-                              n < count ? "tick" : "retention", NULL };
+        *ticker = (ticker_t) { kit->actor, n < count ? every [n] : own [n - count],
+                              n < count ? "tick" : names [n - count], NULL };
         ticker->timer = loop_timer (kit->actor->loop, s_tick, ticker);
         ltimer_set (ticker->timer, ticker->tick.every);
         kit->tickers [n] = ticker;
@@ -177,10 +179,19 @@ s_on_ready (void *arg)
 {
     kit_t *kit = arg;
     log_info ("serving", "slot", kit->actor->slot);
-    if (kit->tickers)
+    if (kit->tickers) {
+        if (kit->actor->on_fenced)
+            actor_spawn (kit->actor, claims_verify, NULL);
         return;
+    }
     s_ticks_start (kit);
     actor_spawn (kit->actor, live_repeat, NULL);
+}
+
+static void
+s_on_directory (void *arg)
+{
+    claims_directory (arg);
 }
 
 static void
@@ -206,7 +217,8 @@ s_serve (kit_t *kit)
     buf_free (&channels);
     buf_free (&dependants);
     bus_start (actor->bus,
-               &(bus_life_t) { .on_ready = s_on_ready, .on_refused = s_on_refused, .arg = kit });
+               &(bus_life_t) { .on_ready = s_on_ready, .on_refused = s_on_refused,
+                               .on_directory = s_on_directory, .arg = kit });
 }
 
 static CO void
@@ -214,8 +226,11 @@ s_load (req_t *req)
 {
     live_load (req);
     req->actor->epoch = req->kit->epoch;
+    claims_load (req);
     if (req->actor->load)
         req->actor->load (req);
+    if (req->actor->orphans)
+        req->actor->orphans (req);
 }
 
 static void
@@ -308,6 +323,8 @@ s_close (kit_t *kit)
     hash_destroy (&kit->serial);
     hash_destroy (&kit->in_flight);
     hash_destroy (&kit->cache);
+    hash_destroy (&kit->claims);
+    hash_destroy (&kit->siblings);
     sql_destroy (&kit->sql);
     buf_free (&kit->body);
     buf_free (&kit->meta);
@@ -337,15 +354,19 @@ s_open (kit_t *kit)
     kit->serial = hash_new (free);
     kit->in_flight = hash_new (NULL);
     kit->cache = hash_new (free);
+    kit->claims = claims_new ();
+    kit->siblings = hash_new (free);
     kit->ready_end = &kit->ready;
     kit->start = (hook_t) { .fn = serve_ready, .arg = kit };
     kit->sql = sql_new (actor->sql ? actor->sql : (const char *const []) { NULL });
-    actor->db = db_new (actor->loop, &(db_conf_t) {
-        .conninfo = conninfo, .schema = actor->name, .sql = kit->sql, .who = actor->slot });
-    free (conninfo);
     actor->bus = bus_new (actor->loop, actor->zmq, &(bus_conf_t) {
         .role = "actor", .name = actor->name, .slot = actor->slot, .run_dir = actor->run_dir,
         .broker = kit_text ("ipc://%s/broker.s", actor->run_dir) });
+    //  By this name others end our sessions, should we be gone without a word.
+    actor->db = db_new (actor->loop, &(db_conf_t) {
+        .conninfo = conninfo, .schema = actor->name, .sql = kit->sql,
+        .who = kit_text ("%s/%s", actor->slot, bus_boot (actor->bus)) });
+    free (conninfo);
     kit->appends = live_queue_new (kit);
     return true;
 }
@@ -368,6 +389,7 @@ actor_main (int argc, char **argv, actor_t *actor)
     routes_build (&kit);
     live_statements (&kit);
     idem_statements (&kit);
+    claim_statements (&kit);
     for (size_t n = 0; kit.plans [n]; n++)
         plan_register (kit.plans [n], actor->db);
     signal (SIGPIPE, SIG_IGN);

@@ -12,6 +12,7 @@
 #include "../../proto/opt.h"
 #include "../../proto/route.h"
 #include "../../proto/token.h"
+#include "claim.h"
 #include "co.h"
 #include "req.h"
 
@@ -116,6 +117,11 @@ struct actor {
     CO void (*load) (req_t *req);        //  live state from the database, before HELLO
     void (*drain) (actor_t *actor);      //  SIGTERM came: stop what runs beside requests
     bool (*busy) (actor_t *actor);       //  draining waits (≤ 10 s) while true
+    //  Another instance has the claim now: stop what goes on under this key, and write nothing. Set
+    //  by actors that make claims (claim.h).
+    void (*on_fenced) (actor_t *actor, const char *key);
+    //  Claims of an instance that is gone were given up: end what is nobody's now. At start, too.
+    CO void (*orphans) (req_t *req);
     void *state;                 //  the actor's own
 
     //  filled by actor_main

@@ -143,6 +143,7 @@ struct req {
 typedef struct live_queue live_queue_t;
 typedef struct offload_pool offload_pool_t;
 typedef struct fetcher fetcher_t;
+typedef struct claim claim_t;
 
 struct kit {
     actor_t *actor;
@@ -163,6 +164,9 @@ struct kit {
     hash_t *in_flight;               //  user and Idempotency-Key of running requests
     hash_t *cache;                   //  answers of reports
     live_queue_t *appends;
+    hash_t *claims;                  //  key → claim_t, those that we hold
+    uint64_t claims_made;
+    hash_t *siblings;                //  "slot/boot" → state, of our name in the directory
     offload_pool_t *offload;
     fetcher_t *fetcher;
     buf_t body, meta;                //  of the answer being built; never held over a suspension

@@ -16,6 +16,7 @@ typedef struct event {
     struct event *next;
     void (*done) (void *arg, int64_t off);
     void *arg;
+    claim_t *claim;                  //  that it is good under, or NULL
     size_t size;
     char json [];                    //  one element of the statement's array
 } event_t;
@@ -58,6 +59,7 @@ live_queue_destroy (live_queue_t **self_p)
     ltimer_end (&self->again);
     while (self->first) {
         event_t *next = self->first->next;
+        claim_unref (&self->first->claim);
         free (self->first);
         self->first = next;
     }
@@ -79,6 +81,7 @@ s_pop (live_queue_t *self, int64_t off)
     if (!self->first)
         self->end = &self->first;
     self->bytes -= event->size;
+    claim_unref (&event->claim);
     if (event->done)
         event->done (event->arg, off);
     free (event);
@@ -114,15 +117,14 @@ static void
 s_done (void *arg, db_result_t *results, size_t result_count)
 {
     live_queue_t *self = arg;
-    const db_result_t *result = &results [0];
+    const db_result_t *result = &results [result_count - 1];
     size_t count = self->in_flight;
-    (void) result_count;
     self->in_flight = 0;
     if (self->alone && --self->alone_left == 0)
         self->alone = false;
     if (result->code == E_NONE)
         s_committed (self, result->result, count);
-    else if (result->code == E_UNAVAILABLE) {
+    else if (result->code == E_UNAVAILABLE && !claim_is_fence (result)) {
         if (result->unknown)
             self->repeat = count;
         ltimer_set (self->again, AGAIN);
@@ -135,6 +137,11 @@ s_done (void *arg, db_result_t *results, size_t result_count)
         self->alone_left = count;
         self->repeat = 0;
     }
+    else if (claim_is_fence (result)) {
+        claim_fenced (self->kit, self->first->claim);
+        self->repeat = 0;
+        s_pop (self, -1);
+    }
     else {
         log_error ("an event was not kept", "why", result->raw);
         self->repeat = 0;
@@ -144,35 +151,61 @@ s_done (void *arg, db_result_t *results, size_t result_count)
         loop_at_end (self->kit->actor->loop, &self->start);
 }
 
+//  The claims of a batch, each once.
+static void
+s_put_claim (const live_queue_t *self, const event_t *event, buf_t *claims)
+{
+    const event_t *at = self->first;
+    while (at->claim != event->claim)
+        at = at->next;
+    if (!event->claim || at != event)
+        return;
+    buf_putc (claims, claims->size ? ',' : '[');
+    claim_put (claims, event->claim);
+}
+
 static void
 s_commit (void *arg)
 {
     live_queue_t *self = arg;
-    if (self->in_flight || !self->first || ltimer_active (self->again))
+    if (self->in_flight || ltimer_active (self->again))
+        return;
+    while (!self->repeat && self->first && self->first->claim && !claim_good (self->first->claim))
+        s_pop (self, -1);
+    if (!self->first)
         return;
     size_t most = self->repeat ? self->repeat : self->alone ? 1 : BATCH_EVENTS;
-    buf_t json = { 0 };
+    buf_t json = { 0 }, claims = { 0 };
     for (event_t *at = self->first;
          at && self->in_flight < most && (self->repeat || json.size < BATCH_BYTES); at = at->next) {
         buf_putc (&json, self->in_flight++ ? ',' : '[');
         buf_puts (&json, at->json);
+        s_put_claim (self, at, &claims);
     }
     buf_put (&json, "]", 2);
     char before [24], number [24];
     snprintf (before, sizeof before, "%llu", (unsigned long long) self->kept);
     snprintf (number, sizeof number, "%llu", (unsigned long long) self->kept + 1);
     const char *const params [] = { (const char *) json.data, self->writer, before, number };
-    db_query (self->kit->actor->db, DB_WRITE, "kit.live_append", params, COUNT (params), 0, s_done,
-              self);
+    db_unit_t *unit = db_unit_new (self->kit->actor->db);
+    if (claims.size) {
+        buf_put (&claims, "]", 2);
+        const char *const check [] = { (const char *) claims.data, self->writer, number };
+        db_unit_add (unit, "kit.claim_check_all", check, COUNT (check));
+    }
+    db_unit_add (unit, "kit.live_append", params, COUNT (params));
+    db_unit_commit (&unit, s_done, self);
     buf_free (&json);
+    buf_free (&claims);
 }
 
-void
-live_append (struct actor *actor, const char *channel, const char *key, const char *type,
-             text_t data, void (*done) (void *arg, int64_t off), void *arg)
+static void
+s_append (actor_t *actor, claim_t *claim, const char *channel, const char *key, const char *type,
+          text_t data, void (*done) (void *arg, int64_t off), void *arg)
 {
     live_queue_t *self = actor->kit->appends;
     if (self->bytes > QUEUE_BYTES) {
+        claim_unref (&claim);
         log_error ("event is dropped", "channel", channel, "why", "database is too slow");
         if (done)
             done (arg, -1);
@@ -192,7 +225,7 @@ live_append (struct actor *actor, const char *channel, const char *key, const ch
     buf_puts (&json, data.size ? "}" : "null}");
     buf_putc (&json, 0);
     event_t *event = xmalloc (sizeof *event + json.size);
-    *event = (event_t) { .done = done, .arg = arg, .size = json.size };
+    *event = (event_t) { .done = done, .arg = arg, .claim = claim, .size = json.size };
     memcpy (event->json, json.data, json.size);
     buf_free (&json);
     *self->end = event;
@@ -200,4 +233,23 @@ live_append (struct actor *actor, const char *channel, const char *key, const ch
     self->bytes += event->size;
     if (!self->in_flight)
         loop_at_end (actor->loop, &self->start);
+}
+
+void
+live_append (struct actor *actor, const char *channel, const char *key, const char *type,
+             text_t data, void (*done) (void *arg, int64_t off), void *arg)
+{
+    s_append (actor, NULL, channel, key, type, data, done, arg);
+}
+
+void
+live_append_guarded (struct actor *actor, const char *key_of_claim, const char *channel,
+                     const char *key, const char *type, text_t data,
+                     void (*done) (void *arg, int64_t off), void *arg)
+{
+    claim_t *claim = claim_ref (actor->kit, key_of_claim);
+    if (claim)
+        s_append (actor, claim, channel, key, type, data, done, arg);
+    else if (done)
+        done (arg, -1);
 }

@@ -13,6 +13,7 @@ struct unit {
     size_t last;  //  position of the last statement of unit_add; the answer comes from there
     void (*build) (req_t *req, row_t last, buf_t *body);
     const char *message;
+    claim_t *claim;  //  that it is good under
     pause_t pause;
     db_result_t *results;
 };
@@ -82,6 +83,23 @@ void
 unit_message (unit_t *unit, const char *message)
 {
     unit->message = message;
+}
+
+static void
+s_unref (void *claim)
+{
+    claim_unref (claim);
+}
+
+void
+unit_guard (unit_t *unit, const char *key)
+{
+    req_t *req = unit->req;
+    unit->claim = claim_ref (req->kit, key);
+    req_defer (req, s_unref, &unit->claim);
+    //  A number that nobody has: what was lost before is as good as lost now.
+    int64_t number = unit->claim ? claim_number (unit->claim) : 0;
+    unit_also (unit, "kit.claim_check", key, req_print (req, "%lld", (long long) number));
 }
 
 //  ---------------------------------------------------------------- events of committed results
@@ -163,6 +181,8 @@ s_done (void *arg, db_result_t *results, size_t count)
     }
     if (unit->results [0].code != E_NONE)
         req->idem_stored = false;
+    if (unit->claim && claim_is_fence (&unit->results [0]))
+        claim_fenced (req->kit, unit->claim);
     pause_end (&unit->pause);
 }
 

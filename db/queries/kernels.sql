@@ -3,9 +3,10 @@
 -- $9 key of a repeatable request or NULL. No row: it began already.
 WITH n AS (SELECT gen_random_uuid () AS id),
      r AS (INSERT INTO executions (id, user_id, requested_by, notebook_id, cell_id, language, code,
-                                   audience, channel, instance, idem)
+                                   audience, channel, instance, idem, claim)
            SELECT n.id, $1::uuid, $2::uuid, $3::uuid, $4, $5, $6, $7,
-                  $7 || '/executions/' || n.id, $8, $9 FROM n
+                  $7 || '/executions/' || n.id, $8, $9,
+                  (SELECT c.number FROM claims c WHERE c.key = 'notebook:' || $3) FROM n
            ON CONFLICT (notebook_id, requested_by, idem) WHERE idem IS NOT NULL DO NOTHING
            RETURNING *)
 SELECT r.id, r.channel,
@@ -51,23 +52,21 @@ SELECT r.id,
 UPDATE executions SET output = $2, outputs = $3::jsonb WHERE id = $1::uuid RETURNING id
 
 -- :name executions_lost
--- $1 instance, $2 why: what its predecessor left behind.
+-- $1 why, $2 notebook, NULL for all: what was begun under a claim that nobody holds any more.
 WITH r AS (UPDATE executions e
               SET state = 'lost', finished_at = now (),
-                  error = jsonb_build_object ('ename', 'Lost', 'evalue', $2::text,
+                  error = jsonb_build_object ('ename', 'Lost', 'evalue', $1::text,
                                               'traceback', '[]'::jsonb)
-            WHERE instance = $1 AND state IN ('queued', 'running')
+            WHERE state IN ('queued', 'running') AND ($2::uuid IS NULL OR notebook_id = $2::uuid)
+              AND NOT EXISTS (SELECT FROM claims c
+                               WHERE c.key = 'notebook:' || e.notebook_id AND c.number = e.claim)
         RETURNING *)
 SELECT r.id,
        base.live_add (r.channel, NULL, 'execution.finished', jsonb_build_object (
-           'state', r.state, 'success', false, 'error', error_text (r.error), 'why', $2::text)) AS live,
+           'state', r.state, 'success', false, 'error', error_text (r.error), 'why', $1::text)) AS live,
        base.live_add (r.audience || '/executions', r.id::text, 'execution.finished',
                       execution_brief (r)) AS live2
   FROM r
-
--- :name instances_running
--- Instances with executions that are not over.
-SELECT DISTINCT instance FROM executions WHERE state IN ('queued', 'running')
 
 -- :name execution_get
 -- $1 caller, NULL for the operator, $2 execution. No row: not there, or not theirs.

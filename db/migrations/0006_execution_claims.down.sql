@@ -1,0 +1,1 @@
+ALTER TABLE kernels.executions DROP COLUMN claim;
