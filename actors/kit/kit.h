@@ -289,6 +289,25 @@ live_queue_t *live_queue_new (kit_t *kit);
 void live_queue_destroy (live_queue_t **self_p);
 bool live_queue_idle (const live_queue_t *self);
 
+//  claim.c
+void claim_statements (kit_t *kit);
+hash_t *claims_new (void);
+CO void claims_load (req_t *req);
+CO void claims_verify (req_t *req);
+void claims_directory (kit_t *kit);
+tick_t claims_tick (const kit_t *kit);
+//  NULL when we do not hold it. Referred to, it outlives its loss.
+claim_t *claim_ref (kit_t *kit, const char *key);
+void claim_unref (claim_t **claim_p);
+bool claim_good (const claim_t *claim);
+//  As JSON: {key, number}.
+void claim_put (buf_t *out, const claim_t *claim);
+int64_t claim_number (const claim_t *claim);
+void claim_fenced (kit_t *kit, claim_t *claim);
+
+//  faults.c
+void faults_endpoint (kit_t *kit);
+
 //  saga.c
 CO void saga_delete_of (req_t *req, const char *parent, const char *id, const char *owner);
 void saga_endpoints (kit_t *kit);
