@@ -4,6 +4,7 @@
 #include <stdio.h>
 
 #include "broker.h"
+#include "proto/fault.h"
 #include "proto/log.h"
 #include "proto/opt.h"
 #include "proto/secrets.h"
@@ -37,6 +38,8 @@ main (int argc, char **argv)
     if (rc)
         return rc == 1 ? 0 : rc;
     log_open ("broker", log_level_by_name (opt_str (s_options, "log-level")));
+    if (!fault_open ("broker"))
+        return 2;
     secrets_read ((int) opt_int (s_options, "secrets-fd"));
     const char *secret = opt_str (s_options, "jwt-secret");
     broker_conf_t conf = { .run_dir = opt_str (s_options, "run-dir"),

@@ -4,6 +4,7 @@
 #include <stdlib.h>
 
 #include "db/db_inner.h"
+#include "proto/fault.h"
 #include "proto/log.h"
 
 #define BACKOFF_MIN 50
@@ -57,8 +58,9 @@ static void
 s_flush (void *arg)
 {
     conn_t *conn = arg;
-    int rc = conn->broken ? -1 : PQflush (conn->pg);
-    if (rc < 0)
+    bool breaks = conn->first && fault (DB_FLUSH);
+    int rc = conn->broken || breaks ? -1 : PQflush (conn->pg);
+    if (rc < 0 || (rc == 0 && conn->first && fault (DB_SENT)))
         conn_close (conn);
     else
         watch_set (conn->watch, rc ? EPOLLIN | EPOLLOUT : EPOLLIN);
@@ -74,7 +76,7 @@ static void
 s_ready (void *arg, uint32_t events)
 {
     conn_t *conn = arg;
-    bool alive = PQconsumeInput (conn->pg);
+    bool alive = !(conn->first && fault (DB_READ)) && PQconsumeInput (conn->pg);
     //  What came before the end still counts: a commit may have been confirmed.
     pipe_read (conn);
     if (!alive || conn->broken) {
@@ -221,7 +223,7 @@ conn_open (conn_t *conn)
     conn->pg = PQconnectStartParams (keys, values, 1);
     conn->state = CONN_DIALLING;
     ltimer_set (conn->timer, DIAL_PATIENCE);
-    if (!conn->pg || PQstatus (conn->pg) == CONNECTION_BAD) {
+    if (!conn->pg || PQstatus (conn->pg) == CONNECTION_BAD || fault (DB_DIAL)) {
         conn_close (conn);
         return;
     }

@@ -69,12 +69,27 @@ s_fail (db_t *db, op_t *op, error_code_t code, const char *sqlstate, const char 
     s_finish (db, op, &outcome);
 }
 
+//  A read that was lost with its connection is sent once more: nothing tells it from a first one.
+static bool
+s_read_again (conn_t *conn, op_t *op)
+{
+    db_t *db = conn->db;
+    if (conn->lane != DB_READ || op->retried || !op->done || db->stopping)
+        return false;
+    op->retried = true;
+    s_append (&db->lanes [DB_READ].waiting, op);
+    db->stats.waiting++;
+    return true;
+}
+
 //  How one statement ended, whose segment ran alone or without an error.
 static void
 s_settle (segment_t *segment, op_t *op, bool lost)
 {
     db_t *db = segment->conn->db;
     db_result_t outcome;
+    if (lost && s_read_again (segment->conn, op))
+        return;
     if (lost)
         outcome_code (&outcome, E_UNAVAILABLE, "08006", segment->conn->why);
     else if (op->cancelled)

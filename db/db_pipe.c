@@ -4,11 +4,12 @@
 #include <stdlib.h>
 
 #include "db/db_inner.h"
+#include "proto/fault.h"
 
 static void
 s_sent (conn_t *conn, int rc)
 {
-    if (!rc)
+    if (!rc || fault (DB_SEND))
         conn->broken = true;
 }
 
@@ -113,10 +114,26 @@ s_run_commented (segment_t *self, call_t *call)
     buf_free (&text);
 }
 
+//  What PostgreSQL would do to the next statement.
+static void
+s_fail_on_purpose (segment_t *self)
+{
+    if (fault (DB_STATEMENT))
+        segment_text (self, "SELECT base.api_fail ('XX000', 'on purpose')");
+    if (fault (DB_FULL))
+        segment_text (self, "SELECT base.api_fail ('53100', 'on purpose')");
+    if (fault (DB_DEADLOCK))
+        segment_text (self, "SELECT base.api_fail ('40P01', 'on purpose')");
+    if (fault (DB_ENDED))
+        segment_text (self, "SELECT pg_terminate_backend (pg_backend_pid ())");
+}
+
 void
 segment_run (segment_t *self, call_t *call)
 {
     conn_t *conn = self->conn;
+    if (fault_armed)
+        s_fail_on_purpose (self);
     if (*call->comment) {
         s_run_commented (self, call);
         return;
@@ -179,16 +196,25 @@ s_deallocate (conn_t *conn)
 void
 segment_sync (segment_t *self)
 {
+    conn_t *conn = self->conn;
+    conn_flush_soon (conn);
+    //  Without its sync nothing of it can be committed: not a part of it, when libpq refused a
+    //  statement in the middle.
+    if (conn->broken || fault (DB_SYNC)) {
+        conn->broken = true;
+        return;
+    }
     self->synced = true;
 #ifdef LIBPQ_HAS_SEND_PIPELINE_SYNC
     //  Where libpq can, all syncs of a turn leave in one piece; the older call sends each at once.
-    s_sent (self->conn, PQsendPipelineSync (self->conn->pg));
+    bool taken = PQsendPipelineSync (conn->pg);
 #else
-    s_sent (self->conn, PQpipelineSync (self->conn->pg));
+    bool taken = PQpipelineSync (conn->pg);
 #endif
-    conn_flush_soon (self->conn);
-    if (self->conn->stale.size)
-        s_deallocate (self->conn);
+    if (!taken)
+        conn->broken = true;
+    else if (conn->stale.size)
+        s_deallocate (conn);
 }
 
 //  ---- reading ----
@@ -292,6 +318,10 @@ pipe_read (conn_t *conn)
         PGresult *result = PQgetResult (conn->pg);
         if (result && PQresultStatus (result) == PGRES_PIPELINE_SYNC) {
             PQclear (result);
+            if (fault (DB_COMMIT)) {
+                conn->broken = true;
+                break;
+            }
             s_end (conn, false);
             nothing = 0;
         }

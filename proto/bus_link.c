@@ -7,6 +7,7 @@
 #include <time.h>
 
 #include "proto/bus_int.h"
+#include "proto/fault.h"
 #include "proto/log.h"
 #include "proto/token.h"
 
@@ -104,6 +105,8 @@ static bool
 send_frame (outbox_t *box, const buf_t *frame)
 {
     int rc = 0;
+    if (fault (BUS_SEND))
+        return false;
     if (box->route.size > 0)
         rc = zmq_send (box->socket, box->route.data, box->route.size, ZMQ_DONTWAIT | ZMQ_SNDMORE);
     if (rc >= 0)

@@ -3,6 +3,7 @@
 #include <stdlib.h>
 
 #include "proto/bus_int.h"
+#include "proto/fault.h"
 
 #define BACKLOG_MAX (32 * 1024 * 1024)     //  bytes for the broker; events beyond are dropped
 
@@ -99,7 +100,8 @@ bus_publish (bus_t *self, const wire_event_t *event)
 {
     self->stats.events_out++;
     //  Whoever misses it sees the hole and asks the owner.
-    if (self->broker_state < BROKER_WELCOME || self->broker->box.queued > BACKLOG_MAX)
+    if (self->broker_state < BROKER_WELCOME || self->broker->box.queued > BACKLOG_MAX
+        || fault (BUS_EVENT))
         return;
     size_t mark = outbox_open (&self->broker->box);
     wire_pack_event (&self->broker->box.frame, event);

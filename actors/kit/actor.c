@@ -8,6 +8,7 @@
 #include <unistd.h>
 #include <zmq.h>
 
+#include "../../proto/fault.h"
 #include "../../proto/secrets.h"
 #include "kit.h"
 
@@ -342,6 +343,8 @@ s_open (kit_t *kit)
     if (!actor->slot)
         actor->slot = kit_text ("%s.1", actor->name);
     log_open (actor->slot, log_level_by_name (actor_opt (actor, "log-level")));
+    if (!fault_open (actor->name))
+        return false;
     secrets_read ((int) opt_int (kit->options, "secrets-fd"));
     char *conninfo = s_conninfo (kit);
     if (!conninfo)

@@ -7,6 +7,7 @@
 
 #include <curl/curl.h>
 
+#include "../../proto/fault.h"
 #include "fetch.h"
 #include "guard.h"
 #include "kit.h"
@@ -359,6 +360,8 @@ fetch (req_t *req, const fetch_t *what)
                     .timeout = timeout < left ? timeout : left };
     if (job->timeout <= 0 || req->cancelled)
         return (fetched_t) { .error = "no time left" };
+    if (fault (KIT_FETCH))
+        return (fetched_t) { .error = "could not connect" };
     req_on_cancel (req, s_cancel, job);
     s_queue (job);
     pause_wait (&job->pause);

@@ -4,6 +4,7 @@
 #include <pthread.h>
 #include <stdlib.h>
 
+#include "../../proto/fault.h"
 #include "kit.h"
 
 #define THREADS 2
@@ -80,7 +81,7 @@ offload (req_t *req, void (*fn) (void *), void *arg)
     offload_pool_t *pool = s_pool (req->kit);
     job_t job = { .pool = pool, .fn = fn, .arg = arg };
     pthread_mutex_lock (&pool->lock);
-    bool full = pool->waiting >= WAITING_MAX;
+    bool full = pool->waiting >= WAITING_MAX || fault (KIT_OFFLOAD);
     if (!full) {
         *pool->end = &job;
         pool->end = &job.next;

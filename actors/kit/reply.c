@@ -3,6 +3,7 @@
 #include <assert.h>
 #include <stdlib.h>
 
+#include "../../proto/fault.h"
 #include "kit.h"
 
 void
@@ -112,7 +113,8 @@ reply_mp (req_t *req, unsigned status, mp_t body)
     req->status = status;
     if (!req->peer)
         return;
-    bus_answer (req->actor->bus, req->peer, req->id, status, body, answer_meta (req, status));
+    if (req->endpoint->spec.auth == AUTH_OPERATOR || !fault (KIT_ANSWER))
+        bus_answer (req->actor->bus, req->peer, req->id, status, body, answer_meta (req, status));
     serve_forget (req);
 }
 

@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "../../proto/fault.h"
 #include "kit.h"
 
 typedef struct line {
@@ -159,6 +160,8 @@ routes_build (kit_t *kit)
             s_declared (kit, &actor->routes [n]);
     live_endpoints (kit);
     stats_endpoints (kit);
+    if (fault_allowed ())
+        faults_endpoint (kit);
     saga_endpoints (kit);
     assert (kit->endpoint_count <= room);
 }

@@ -4,6 +4,7 @@
 #include <assert.h>
 #include <stdlib.h>
 
+#include "../../proto/fault.h"
 #include "kit.h"
 
 struct unit {
@@ -221,8 +222,11 @@ s_before (void *arg, db_unit_t *inner, db_result_t *results, size_t count, error
 {
     unit_t *unit = arg;
     req_t *req = unit->req;
-    (void) code;
     (void) text;
+    if (fault (KIT_STORE)) {
+        *code = E_UNAVAILABLE;
+        return false;
+    }
     row_t row = s_row (&results [unit->last]);
     int id = row_none (row) ? -1 : PQfnumber (row.result, "id");
     if (!unit->build && (row_none (row) || (id >= 0 && PQgetisnull (row.result, row.row, id))))
