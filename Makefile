@@ -196,12 +196,26 @@ soak: all
 	@BUSBAR_BIN=$(abspath $(BUILD))/bin tests/soak/soak.py --minutes $(MINUTES) --load $(LOAD) \
 	    --log $(BUILD)/soak.log
 
-#  Beside its peers, one table of ratios; build/bench.md keeps it.
-ROUNDS ?= 3
-ROUND_SECONDS ?= 5
+#  Beside its peers, one table of ratios; build/bench.md keeps it. ROWS=get,post measures those alone,
+#  ROUNDS=1 ROUND_SECONDS=1 only tries whether everything works.
+ROUNDS ?= 5
+ROUND_SECONDS ?= 3
+CROWD_SECONDS ?= 20
+ROWS ?=
+BENCH_PROGRAMS := $(addprefix $(BUILD)/bench/,bus_bench bus_load crowd hello_lws live_load turns_actor)
 .PHONY: bench
-bench: all $(BUILD)/bench/bus_bench $(BUILD)/bench/hello_lws
-	@python3 tests/bench/bench.py $(BUILD) --rounds $(ROUNDS) --seconds $(ROUND_SECONDS)
+bench: all $(BENCH_PROGRAMS)
+	@python3 tests/bench/bench.py $(BUILD) --rounds $(ROUNDS) --seconds $(ROUND_SECONDS) \
+	    --crowd-seconds $(CROWD_SECONDS) --rows "$(ROWS)"
+
+BENCH_CLIENTS := $(BUILD)/bench/live_load $(BUILD)/bench/crowd
+$(BENCH_CLIENTS): $(call obj,tests/bench/client.c)
+
+#  The actor whose write path is measured.
+$(BUILD)/bench/turns_actor: $(BUILD)/obj/tests/bench/turns_actor.o $(LIBS)
+	@mkdir -p $(@D)
+	@echo '  ld $@'
+	$(QUIET)$(CC) $(SANITIZE) $(LDFLAGS) $^ -o $@ $(KIT_LIBS)
 
 $(BUILD)/bench/hello_lws: $(BUILD)/obj/tests/bench/hello_lws.o
 	@mkdir -p $(@D)

@@ -5,9 +5,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/wait.h>
-#include <time.h>
 #include <unistd.h>
 
+#include "hist.h"
 #include "proto/bus.h"
 #include "tests/unit/small_broker.h"
 
@@ -23,14 +23,6 @@ typedef struct {
     int64_t started, *times;
     bool ready;
 } bench_t;
-
-static int64_t
-nanoseconds (void)
-{
-    struct timespec now;
-    clock_gettime (CLOCK_MONOTONIC, &now);
-    return now.tv_sec * 1000000000 + now.tv_nsec;
-}
 
 static bench_t s_server;
 
@@ -79,7 +71,7 @@ on_reply (void *arg, const bus_reply_t *reply)
         exit (1);
     }
     if (self->times) {
-        int64_t now = nanoseconds ();
+        int64_t now = nanoseconds (CLOCK_MONOTONIC);
         self->times [self->done] = now - self->started;
         self->started = now;
     }
@@ -107,11 +99,11 @@ measure (bench_t *self, int in_flight, uint64_t target)
     self->in_flight = in_flight;
     self->done = 0;
     self->target = target;
-    int64_t start = self->started = nanoseconds ();
+    int64_t start = self->started = nanoseconds (CLOCK_MONOTONIC);
     for (int i = 0; i < in_flight; i++)
         call (self);
     loop_run (self->loop);
-    return (double) (nanoseconds () - start) / 1e9;
+    return (double) (nanoseconds (CLOCK_MONOTONIC) - start) / 1e9;
 }
 
 static int
@@ -121,8 +113,18 @@ compare (const void *a, const void *b)
     return (x > y) - (x < y);
 }
 
+//  Processor time of both processes, in ns.
+static int64_t
+used (pid_t server)
+{
+    clockid_t clock;
+    if (clock_getcpuclockid (server, &clock) != 0)
+        return 0;
+    return nanoseconds (clock) + nanoseconds (CLOCK_PROCESS_CPUTIME_ID);
+}
+
 static void
-client_main (const char *broker, uint64_t target)
+client_main (const char *broker, pid_t server, uint64_t target)
 {
     void *zmq = zmq_ctx_new ();
     bench_t bench = { .loop = loop_new () };
@@ -134,13 +136,16 @@ client_main (const char *broker, uint64_t target)
     loop_run (bench.loop);
 
     measure (&bench, IN_FLIGHT, target / 10);
+    int64_t before = used (server);
     double seconds = measure (&bench, IN_FLIGHT, target);
+    int64_t work = used (server) - before;
     bench.times = xcalloc (ALONE, sizeof *bench.times);
     measure (&bench, 1, ALONE);
     qsort (bench.times, ALONE, sizeof *bench.times, compare);
     printf ("{\"bench\":\"bus\",\"in_flight\":%d,\"calls\":%llu,\"per_second\":%.0f,"
-            "\"alone_p50_us\":%.1f,\"alone_p99_us\":%.1f}\n", IN_FLIGHT,
+            "\"cpu\":%.3f,\"alone_p50_us\":%.1f,\"alone_p99_us\":%.1f}\n", IN_FLIGHT,
             (unsigned long long) target, (double) target / seconds,
+            (double) work / 1e3 / (double) target,
             (double) bench.times [ALONE / 2] / 1e3, (double) bench.times [ALONE * 99 / 100] / 1e3);
     free (bench.times);
     bus_destroy (&bench.bus);
@@ -162,7 +167,7 @@ main (int argc, char **argv)
     pid_t server = fork ();
     if (server == 0)
         return server_main (dir, broker);
-    client_main (broker, target);
+    client_main (broker, server, target);
     kill (server, SIGKILL);
     waitpid (server, NULL, 0);
     char command [80];

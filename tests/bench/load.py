@@ -1,13 +1,16 @@
-"""Load on one server: requests per second and latency from wrk, processor time from /proc."""
+"""Load on one server: figures from the client program, processor time from /proc."""
 
 import json
 import os
 import subprocess
+from contextlib import contextmanager
 from pathlib import Path
-from statistics import median
+
+from servers import Missing
 
 TICKS = os.sysconf("SC_CLK_TCK")
 LUA = Path(__file__).with_name("load.lua")
+AT_LAST = 60                                # seconds, for what a client does beside its time
 
 
 def stat_fields(pid):
@@ -28,39 +31,124 @@ def processes():
     return found
 
 
-def cpu_seconds(roots):
-    """What these processes and all below them have used."""
-    table, total, todo = processes(), 0, list(roots)
-    children = {}
-    for pid, (parent, _) in table.items():
+def below(roots, table=None):
+    """These processes and all below them."""
+    children, found, todo = {}, [], list(roots)
+    for pid, (parent, _) in (table or processes()).items():
         children.setdefault(parent, []).append(pid)
     while todo:
         pid = todo.pop()
-        total += table[pid][1]
+        found.append(pid)
         todo += children.get(pid, [])
-    return total / TICKS
+    return found
+
+
+def cpu_seconds(roots):
+    """What these processes and all below them have used."""
+    table = processes()
+    return sum(table[pid][1] for pid in below(roots, table)) / TICKS
+
+
+def memory_kb(pids):
+    """Sum of their proportional set sizes."""
+    total = 0
+    for pid in pids:
+        for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
+            if line.startswith("Pss:"):
+                total += int(line.split()[1])
+    return total
+
+
+def finished(process, seconds, text=None):
+    """The line of JSON that a client ends with."""
+    try:
+        out, error = process.communicate(text, seconds + AT_LAST)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.communicate()
+        raise Missing(f"{Path(process.args[0]).name} did not end") from None
+    if process.returncode:
+        raise Missing(f"{Path(process.args[0]).name}: {error.strip()[-300:]}")
+    return json.loads(out.splitlines()[-1])
+
+
+def client(command, environment, **options):
+    return subprocess.Popen([str(word) for word in command], env=os.environ | environment,
+                            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                            text=True, **options)
+
+
+def measured(roots, command, environment, seconds, text=""):
+    """Run a client to its end; its figures, and `cpu`: µs of the servers for each request."""
+    before = cpu_seconds(roots)
+    result = finished(client(command, environment), seconds, text)
+    result["cpu"] = (cpu_seconds(roots) - before) * 1e6 / max(result["requests"], 1)
+    return result
 
 
 def load(server, request, connections, seconds):
-    """One round: good answers per_second, p50 and p99 in ms, CPU-µs of each, failures."""
-    before = cpu_seconds(server.pids())
-    done = subprocess.run(
-        ["wrk", "--threads", "1", "--connections", str(connections), "--duration", f"{seconds}s",
+    """wrk: the same request over and over."""
+    result = measured(
+        server.pids(),
+        ["wrk", "--threads", "1", "--connections", connections, "--duration", f"{seconds}s",
          "--timeout", "10s", "--script", LUA, server.url + request["path"]],
-        env=os.environ | {"BENCH_METHOD": request["method"], "BENCH_TOKEN": server.token,
-                          "BENCH_BODY": request.get("body", "")},
-        stdout=subprocess.PIPE, text=True, check=True)
-    used = cpu_seconds(server.pids()) - before
-    result = json.loads(done.stdout.splitlines()[-1])
-    good = max(result["requests"] - result["failed"], 0)
-    return {"per_second": good / result["seconds"], "p50": result["p50"], "p99": result["p99"],
-            "failed": result["failed"], "cpu": used * 1e6 / max(good, 1)}
-
-
-def middle(rounds):
-    """The median of each figure; failures add up. `spread` is how far apart the rounds were."""
-    result = {name: median(one[name] for one in rounds) for name in rounds[0]}
-    speeds = [one["per_second"] for one in rounds]
-    result["spread"] = (max(speeds) - min(speeds)) / max(result["per_second"], 1)
-    result["failed"] = sum(one.get("failed", 0) for one in rounds)
+        {"BENCH_METHOD": request["method"], "BENCH_TOKEN": server.token,
+         "BENCH_BODY": request.get("body", "")}, seconds)
+    result["per_second"] = (result["requests"] - result["failed"]) / result["seconds"]
     return result
+
+
+def crowd_command(server, seconds, mix, *options):
+    return [server.build / "bench/crowd", "--port", server.port, "--seconds", seconds,
+            "--mix", mix, *options]
+
+
+def crowd(server, tokens, seconds, mix, *options):
+    """People, each with a token."""
+    return measured(server.pids(), crowd_command(server, seconds, mix, *options), {}, seconds,
+                    "\n".join(tokens) + "\n")
+
+
+@contextmanager
+def signing_in(server, people, seconds, email, password):
+    """So many who sign in meanwhile; what they say in the end is in .result of what it gives."""
+    process = client(crowd_command(server, seconds, "signin=1", "--users", people),
+                     {"BENCH_EMAIL": email, "BENCH_PASSWORD": password})
+    try:
+        yield process
+        process.result = finished(process, seconds)
+    finally:
+        if process.poll() is None:
+            process.kill()
+            process.wait()
+
+
+def bus_load(server, lines, seconds, in_flight, *options, beside=()):
+    """Calls by the bus. `beside`: what serves them, where the server isn't it alone."""
+    roots = server.pids() + [pid for other in beside for pid in other.pids()]
+    return measured(roots, [server.build / "bench/bus_load", "--in-flight", in_flight, "--seconds",
+                            seconds, *options],
+                    {"BENCH_TOKEN": server.token}, seconds, "\n".join(lines) + "\n")
+
+
+def live_command(build, server, *options):
+    return [build / "bench/live_load", "--port", server.port, *options]
+
+
+def live_load(build, server, seconds, *options):
+    """Subscribers of one channel, and who changes its rows."""
+    return measured(server.pids(), live_command(build, server, "--seconds", seconds, *options),
+                    {"BENCH_TOKEN": server.token}, seconds)
+
+
+@contextmanager
+def connected(build, server, connections, *options):
+    """That many WebSockets, while it lasts."""
+    process = client(live_command(build, server, "--connections", connections, "--hold", *options),
+                     {"BENCH_TOKEN": server.token})
+    try:
+        if process.stdout.readline().strip() != "ready":
+            finished(process, 0)
+        yield
+    finally:
+        process.communicate()

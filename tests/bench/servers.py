@@ -1,8 +1,5 @@
-"""Servers that are measured. Each is started, asked once, and ended by its own process id."""
+"""What is started for a measurement: each asked once, and ended by its own process id."""
 
-import base64
-import hashlib
-import hmac
 import json
 import os
 import pwd
@@ -12,7 +9,6 @@ import shutil
 import signal
 import socket
 import subprocess
-import sys
 import time
 import urllib.request
 from pathlib import Path
@@ -25,7 +21,11 @@ WORKSPACE = {"name": "Quarterly numbers", "description": "Costs and usage by tea
 
 
 class Missing(Exception):
-    """A peer can't run here, and why."""
+    """Something can't run here, and why."""
+
+
+class Wrong(Exception):
+    """An answer, or what became of it, is not what it should be."""
 
 
 def free_port():
@@ -57,6 +57,7 @@ class Server:
     """A process of ours with a URL. `roots` are the processes whose work is counted with it."""
 
     token = "none"
+    with_database = False
 
     def __init__(self, *beside):
         self.process, self.beside = None, beside
@@ -91,6 +92,18 @@ class Server:
                 return probe.connect_ex(("127.0.0.1", self.port)) == 0
         self.wait(connects)
 
+    @staticmethod
+    def program(pid):
+        """What it runs."""
+        return Path(f"/proc/{pid}/cmdline").read_bytes().partition(b"\0")[0].rpartition(
+            b"/")[2].decode().partition(":")[0]
+
+    @staticmethod
+    def cpu(pid):
+        """Seconds that its living threads have used, exactly."""
+        return sum(int(path.read_text().split()[0])
+                   for path in Path(f"/proc/{pid}/task").glob("*/schedstat")) / 1e9
+
     def stop(self, how=signal.SIGTERM):
         if self.process and self.process.poll() is None:
             self.process.send_signal(how)
@@ -104,36 +117,99 @@ class Server:
         """The row that is read; its creation also shows that everything works."""
         row = ask(f"{self.url}/workspaces", self.token, WORKSPACE)
         self.row = f"/workspaces/{row['id']}"
+        self.check()
+
+    def check(self):
+        """The row is answered as it was sent."""
         again = ask(self.url + self.row, self.token)
         different = [name for name in WORKSPACE if again.get(name) != WORKSPACE[name]]
         if different:
-            raise Missing(f"{self.url} answers with other {', '.join(different)} than were sent")
+            raise Wrong(f"{self.name} answers with other {', '.join(different)} than were sent")
 
 
 class Busbar(Server):
+    """The whole system. It is started twice: the second time as everybody starts it, on a database
+    that is there."""
+
     name = "Busbar"
+    people = 100                                #  who have signed up
+    #  Everything comes from one address here, and that many calls are what is measured.
+    settings = ("edge.limit-sign-in=0", "broker.door-rate=1000000", "broker.door-burst=1000000")
 
     def __init__(self, build, place, settings):
         super().__init__()
-        self.place = place / "ours"
+        self.build, self.log_place = build, place
+        self.place, self.run_dir = place / "ours", place / "ours/run"
+        self.settings = [*self.settings, *settings]
+        self.port, self.door = free_port(), f"tcp://127.0.0.1:{free_port()}"
+        self.url = f"http://127.0.0.1:{self.port}"
+        self.begin("identity.bcrypt-cost=4")
+
+    def begin(self, *more):
         #  Nothing of the caller's environment: what is not set on purpose is the default.
         environment = {"PATH": os.environ["PATH"], "BUSBAR_HOME": str(HERE.parents[1])}
-        options = [word for one in settings for word in ("--set", one)]
-        self.start(place / "busbar.log", [build / "bin/busbar", "up", "--var", self.place,
-                                          "--port", "0", *options], env=environment)
+        options = [word for one in (*self.settings, *more) for word in ("--set", one)]
+        self.began = time.monotonic()
+        self.start(self.log_place / "busbar.log",
+                   [self.build / "bin/busbar", "up", "--var", self.place, "--port", str(self.port),
+                    "--door", self.door, *options], env=environment)
+
+    def ready(self):
+        """Seconds that it took."""
+        self.printed(r"^ready http://\S+")
+        return time.monotonic() - self.began
+
+    def restart(self):
+        self.stop()
+        self.begin()
+        return self.ready()
+
+    def sign_up(self, email):
+        password = secrets.token_urlsafe(12)
+        return password, ask(f"{self.url}/auth/signup", body={"email": email,
+                                                              "password": password})["token"]
 
     def prepare(self):
-        self.url = self.printed(r"^ready (http://\S+)")[1].rstrip("/")
-        self.token = ask(f"{self.url}/auth/signup", body={
-            "email": "ann@example.org", "password": secrets.token_urlsafe(12)})["token"]
+        self.ready()
+        self.tokens = [self.sign_up(f"bench{number}@example.org")[1]
+                       for number in range(self.people)]
+        self.token = self.tokens[0]
+        self.user = ask(f"{self.url}/auth/me", self.token)["id"]
+        run(self.build / "bin/busbar", "key", "new", "bench", "--var", self.place)
+        self.key = self.place / "keys/bench.key"
+        self.restart()
         self.make_workspace()
 
     def database_settings(self):
         return (self.place / "pg/postgresql.conf").read_text()
 
+    def sql(self, text):
+        """Run as the owner of its private database; what it printed."""
+        password = (self.place / "secrets/pg_owner").read_text().strip()
+        return run("psql", "-XqAt", "-v", "ON_ERROR_STOP=1", "-d", "busbar", "-c", text,
+                   env=os.environ | {"PGHOST": str(self.run_dir / "pg"), "PGUSER": "busbar_owner",
+                                     "PGPASSWORD": password})
+
+    def counted(self):
+        """Rows and events that are in the database."""
+        return tuple(map(int, self.sql(
+            "SELECT (SELECT count (*) FROM platform.workspaces),"
+            " (SELECT count (*) FROM platform.live_log)").split("|")))
+
+    def joined(self, *command, **options):
+        """A program that joins the bus from inside: as the user whose sockets these are."""
+        if os.geteuid() == 0:
+            owner = self.run_dir.stat()
+            options |= {"user": owner.st_uid, "group": owner.st_gid, "extra_groups": []}
+        server = Server()
+        server.start(self.log_place / f"{Path(command[0]).name}.log", list(command), **options)
+        return server
+
 
 class Postgres(Server):
     """A private PostgreSQL like Busbar's: same programs, same initdb, same settings."""
+
+    name = "PostgreSQL"
 
     def __init__(self, place, settings):
         super().__init__()
@@ -177,88 +253,10 @@ class Postgres(Server):
     def stop(self):
         super().stop(signal.SIGINT)
 
+    def counted(self):
+        return tuple(map(int, self.sql("-c", "SELECT (SELECT count (*) FROM workspaces),"
+                                       " (SELECT count (*) FROM events)").split("|")))
+
     def user_id(self, name):
         insert = f"INSERT INTO users (email) VALUES ('{name}') RETURNING id"
         return self.sql("-c", insert).split()[0]
-
-
-class Peer(Server):
-    """A server on the other PostgreSQL, for a token that we sign ourselves."""
-
-    pool = 10
-
-    def environment(self, database):
-        self.port, key = free_port(), secrets.token_hex(32)
-        self.url = f"http://127.0.0.1:{self.port}"
-        self.token = self.sign(key, database.user_id(self.name))
-        return os.environ | {"PORT": str(self.port), "POOL": str(self.pool), "JWT_SECRET": key,
-                             "DATABASE_URL": database.url, "NODE_ENV": "production"}
-
-    @staticmethod
-    def sign(key, user):
-        def part(data):
-            return base64.urlsafe_b64encode(data).rstrip(b"=")
-        now = int(time.time())
-        head = {"alg": "HS256", "typ": "JWT"}
-        claims = {"sub": user, "email": "ann@example.org", "role": "user",
-                  "jti": secrets.token_hex(16), "iat": now, "exp": now + 86400}
-        signed = b".".join(part(json.dumps(half).encode()) for half in (head, claims))
-        return (signed + b"." + part(hmac.digest(key.encode(), signed, hashlib.sha256))).decode()
-
-    def prepare(self):
-        self.listens()
-        self.make_workspace()
-
-
-class Fastify(Peer):
-    name = "Fastify + pg"
-
-    def __init__(self, build, place, database):
-        super().__init__(database)
-        home = build / "bench/node"
-        for program in "node", "npm":
-            if not shutil.which(program):
-                raise Missing(f"{program} is not installed")
-        home.mkdir(parents=True, exist_ok=True)
-        lock = HERE / "package-lock.json"
-        installed = home / "node_modules/.package-lock.json"
-        if not installed.exists() or (home / lock.name).read_bytes() != lock.read_bytes():
-            for name in "package.json", lock.name:
-                shutil.copy(HERE / name, home)
-            run("npm", "ci", "--no-audit", "--no-fund", cwd=home)
-        shutil.copy(HERE / "fastify.mjs", home)
-        self.start(place / "fastify.log", ["node", "fastify.mjs"], cwd=home,
-                   env=self.environment(database))
-
-
-class FastAPI(Peer):
-    name = "FastAPI + asyncpg"
-
-    def __init__(self, build, place, database):
-        super().__init__(database)
-        home, wanted = build / "bench/venv", HERE / "requirements.txt"
-        installed = home / wanted.name
-        if not installed.exists() or installed.read_bytes() != wanted.read_bytes():
-            run(sys.executable, "-m", "venv", "--clear", home)
-            run(home / "bin/pip", "install", "--quiet", "--disable-pip-version-check", "-r", wanted)
-            shutil.copy(wanted, home)
-        environment = self.environment(database)
-        self.start(place / "fastapi.log",
-                   [home / "bin/uvicorn", "--app-dir", HERE, "--host", "127.0.0.1",
-                    "--port", str(self.port), "--no-access-log", "--log-level", "warning",
-                    "fastapi_app:app"], cwd=place, env=environment)
-
-
-class Hello(Server):
-    name = "libwebsockets hello"
-    row = "/"
-
-    def __init__(self, build, place):
-        super().__init__()
-        self.port = free_port()
-        self.url = f"http://127.0.0.1:{self.port}"
-        self.start(place / "hello.log", [build / "bench/hello_lws", str(self.port)])
-
-    def prepare(self):
-        self.listens()
-        ask(self.url)
