@@ -76,8 +76,8 @@ uint64_t db_query_text (db_t *self, db_lane_t lane, const char *text, const char
 void db_comment (db_t *self, uint64_t handle, const char *traceparent);
 
 //  A unit: everything one request changes. Units waiting while a batch is in flight form the
-//  next batch: one sync, one commit. When a batch fails its units run again one by one, so
-//  `done` hears only of its own faults.
+//  next batch: one sync, one commit. When a batch fails, the unit that made it fail runs again by
+//  itself and the others without it, so `done` hears only of its own faults.
 typedef struct db_unit db_unit_t;
 db_unit_t *db_unit_new (db_t *self);
 void db_unit_add (db_unit_t *unit, const char *name, const char *const *params, size_t count);
@@ -85,12 +85,28 @@ void db_unit_add_text (db_unit_t *unit, const char *text, const char *const *par
 //  A unit that is not to be committed after all.
 void db_unit_drop (db_unit_t **unit_p);
 //  Before the commit, look at the results of the statements so far (borrowed, not to be
-//  taken) and add more (the stored idempotent answer). Such a unit runs in a batch of its
-//  own. Return false to roll back with `*code` and `*text` (copied). May run again after a
-//  failure.
-typedef bool (db_before_fn) (void *arg, db_unit_t *unit, db_result_t *results, size_t count,
-                             error_code_t *code, const char **text);
+//  taken) and add more (the stored idempotent answer). DB_LOOK: ask again, with the next
+//  `round`, when what was added has run. DB_REFUSE: roll back with `*code` and `*text`
+//  (copied). After a failure all may run again, from round 0 on.
+typedef enum { DB_COMMIT, DB_LOOK, DB_REFUSE } db_verdict_t;
+typedef db_verdict_t (db_before_fn) (void *arg, db_unit_t *unit, unsigned round,
+                                     db_result_t *results, size_t count, error_code_t *code,
+                                     const char **text);
 void db_unit_before_commit (db_unit_t *unit, db_before_fn *fn, void *arg);
+//  What the units of a batch have in common (the rows of their events) is written once for all of
+//  them. Of batches in which somebody looks before the commit:
+typedef struct {
+    void (*begin) (void *arg);       //  before the units are asked the first time
+    //  They were asked: db_gather_add what they gave.
+    void (*add) (void *arg, db_t *db);
+    //  That has run, `results` of it (borrowed); before the units are asked again, or, after the
+    //  commit, before any of them is told.
+    void (*ran) (void *arg, db_result_t *results, size_t count);
+    void *arg;
+} db_gather_t;
+void db_gather (db_t *self, const db_gather_t *gather);
+//  Parameters in PostgreSQL's binary format, copied; data NULL: SQL NULL.
+void db_gather_add (db_t *self, const char *name, const text_t *params, size_t count);
 //  Queue it; the unit is consumed. `done` gets one result per statement, those added before
 //  the commit included (all with the failure's code when it failed; the failing statement's
 //  detail is in each).
@@ -111,6 +127,11 @@ void db_row_put (buf_t *buf, const PGresult *result, int row, db_rename_fn *rena
 //  Pairs only, for maps with more.
 uint32_t db_row_pairs (buf_t *buf, const PGresult *result, int row, db_rename_fn *rename,
                        void *arg);
+
+//  One element of an array's text, {a,"b \"c\"",NULL}, from `at` (behind the brace or comma) into
+//  `out` (terminated); where it ends, or NULL when this is no flat array. `quoted` tells the word
+//  NULL from SQL NULL.
+const char *db_array_next (const char *at, buf_t *out, bool *quoted);
 
 //  PostgreSQL's "2026-11-22 04:13:45.12+00" as RFC 3339 UTC with Z, always six digits of a
 //  second, like base.utc (out: 40 bytes).

@@ -29,6 +29,7 @@ typedef struct call {
     char comment [96];       //  in front of the text; empty: sent by its prepared name
     size_t size;             //  of the block
     size_t count;
+    const int *sizes;        //  of binary parameters; NULL: they are texts
     const char *params [];
 } call_t;
 
@@ -105,11 +106,41 @@ typedef struct {
     op_t *first, *last;
 } op_list_t;
 
+struct db_unit {
+    db_unit_t *next;
+    db_t *db;
+    uint64_t handle;
+    call_t *first, *last;
+    size_t count;
+    size_t own;              //  statements that were there before before_commit added more
+    db_before_fn *before;
+    void *before_arg;
+    db_done_fn *done;
+    void *arg;
+    unsigned tries;
+    bool decided;            //  before_commit need not be asked again
+    bool alone;              //  it made a batch fail: in a batch of its own
+    bool refused;            //  by before_commit, with:
+    error_code_t code;
+    char *text;
+};
+
 typedef struct {
     db_unit_t *first, *last;
     size_t count;
 } unit_list_t;
 
+//  Units on their way to one commit, and what was gathered of them.
+typedef struct {
+    segment_t *segment;      //  NULL: none is in flight
+    unit_list_t units;
+    call_t *first, *last;
+    size_t count;
+    unsigned round;
+    bool gathered;           //  they have heard of the results
+} batch_t;
+
+#define PARAMS_BINARY 8              //  at most of one statement
 #define READ_CONNS 2
 #define SLOW_CONNS 2
 #define CONNS (READ_CONNS + 1 + SLOW_CONNS)
@@ -133,7 +164,8 @@ struct db {
     hook_t pump;
     op_list_t stopped;       //  cancelled before they were sent; they hear at the end of the turn
     unit_list_t units;       //  waiting
-    unit_list_t flying;      //  the batch, or the units that run one by one
+    batch_t batch;
+    db_gather_t gather;
     statement_t **statements;
     size_t statement_count, statement_room, text_count;
     hash_t *by_name, *by_text;
@@ -153,6 +185,7 @@ statement_t *statement_named (db_t *db, const char *name);
 statement_t *statement_by_text (db_t *db, const char *text);
 void statements_free (db_t *db);
 call_t *call_new (statement_t *statement, const char *const *params, size_t count);
+call_t *call_new_binary (statement_t *statement, const text_t *params, size_t count);
 void call_free (call_t *call);   //  with its result
 
 //  db_pipe.c
@@ -173,7 +206,7 @@ void conn_open (conn_t *conn);
 void conn_close (conn_t *conn);
 void conn_flush_soon (conn_t *conn);
 
-//  db_lane.c, db_unit.c
+//  db_lane.c, db_unit.c, db_batch.c
 void lane_run (db_t *db, lane_t *lane);
 void conn_stop (conn_t *conn);
 void lane_refuse (db_t *db, lane_t *lane, const char *why);
@@ -181,6 +214,14 @@ void ops_stopped (db_t *db);
 void units_run (db_t *db);
 void units_refuse (db_t *db, const char *why);
 bool unit_cancel (db_t *db, uint64_t handle);
+void unit_append (unit_list_t *list, db_unit_t *unit);
+db_unit_t *unit_pop (unit_list_t *list);
+size_t unit_outcomes (db_unit_t *unit);  //  of its statements so far, in db->outcome
+//  As it was before its first run.
+void unit_rewind (db_unit_t *unit);
+//  Tell its owner, and that was it.
+void unit_report_ok (db_unit_t *unit);
+void unit_report_failure (db_unit_t *unit, const db_result_t *failure);
 
 //  db.c
 void db_wake (db_t *db);

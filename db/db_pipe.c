@@ -144,14 +144,16 @@ segment_run (segment_t *self, call_t *call)
         segment_prepare (self, call->statement);
     step_t *step = s_step (self, call);
     step->index = call->statement->index;
+    static const int binary [PARAMS_BINARY] = { 1, 1, 1, 1, 1, 1, 1, 1 };
+    const int *formats = call->sizes ? binary : NULL;
     char name [32];
     snprintf (name, sizeof name, "s%llu", (unsigned long long) prepared->serial);
     //  While somebody else's preparation is in flight nobody knows how it ends: then without.
     int rc = ours || prepared->state == PREPARED_YES
-                 ? PQsendQueryPrepared (conn->pg, name, (int) call->count, call->params, NULL,
-                                        NULL, 0)
+                 ? PQsendQueryPrepared (conn->pg, name, (int) call->count, call->params,
+                                        call->sizes, formats, 0)
                  : PQsendQueryParams (conn->pg, call->statement->text, (int) call->count, NULL,
-                                      call->params, NULL, NULL, 0);
+                                      call->params, call->sizes, formats, 0);
     s_sent (conn, rc);
 }
 

@@ -96,10 +96,8 @@ s_put_scalar (buf_t *buf, Oid type, text_t value)
     }
 }
 
-//  One element of "{a,"b \"c\"",NULL}" from `at` into `out` (terminated); where it ends, or
-//  NULL when this is no flat array. `quoted` tells the word NULL from SQL NULL.
-static const char *
-s_element (const char *at, buf_t *out, bool *quoted)
+const char *
+db_array_next (const char *at, buf_t *out, bool *quoted)
 {
     buf_clear (out);
     *quoted = *at == '"';
@@ -134,7 +132,7 @@ s_put_array (buf_t *buf, Oid element, const char *at)
     buf_t item = { 0 };
     bool quoted;
     for (at++; at && *at != '}'; count++) {
-        at = s_element (at, &item, &quoted);
+        at = db_array_next (at, &item, &quoted);
         if (!at)
             break;
         if (!quoted && text_is (buf_text (&item), "NULL"))

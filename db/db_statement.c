@@ -109,6 +109,27 @@ call_new (statement_t *statement, const char *const *params, size_t count)
     return call;
 }
 
+call_t *
+call_new_binary (statement_t *statement, const text_t *params, size_t count)
+{
+    assert (count <= PARAMS_BINARY);
+    size_t table = sizeof (call_t) + count * sizeof (char *), size = table + count * sizeof (int);
+    for (size_t n = 0; n < count; n++)
+        size += params [n].size;
+    call_t *call = xmalloc (size);
+    int *sizes = (int *) ((char *) call + table);
+    *call = (call_t) { .statement = statement, .size = size, .count = count, .sizes = sizes };
+    statement->refs++;
+    char *to = (char *) (sizes + count);
+    for (size_t n = 0; n < count; n++) {
+        call->params [n] = params [n].data ? to : NULL;
+        sizes [n] = (int) params [n].size;
+        if (params [n].data)
+            to = mempcpy (to, params [n].data, params [n].size);
+    }
+    return call;
+}
+
 void
 call_free (call_t *call)
 {

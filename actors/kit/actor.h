@@ -49,7 +49,7 @@ typedef struct {
     //  by an index. Lists use it: an OR with `see` would read the rows of every tenant. NULL: `see`
     //  is cheap.
     const char *seen;
-    //  Further channels for a row's events, SQL expression on alias `r` giving text[] or NULL
+    //  Further channels for a row's events, SQL expression on alias `t` giving text[] or NULL
     //  (shared workspaces).
     const char *also_channels;
     //  Called (may suspend, may fail ()) before the statement, with the decoded request; may set

@@ -221,8 +221,18 @@ const char *mp_json (req_t *req, mp_t value);
 void result_keep (req_t *req, db_result_t *result);
 const char *constraint_field (const field_t *fields, const char *constraint);
 
+//  An event on its way to the log.
+typedef struct {
+    text_t ch, key, type;            //  key: data NULL when it has none
+    mp_t data;
+    int64_t off;                     //  once it was written
+    char at [40];
+} live_event_t;
+
 //  unit.c, idem.c
 void unit_add_text (unit_t *unit, const char *text, const char *const *params, size_t count);
+//  The row of the last statement is told as `what` of the plan's resource ("created").
+void unit_tell (unit_t *unit, const plan_t *plan, const char *what);
 const char *channel_full (req_t *req, const char *channel);
 CO bool idem_begin (req_t *req);     //  true: answered already (replay), or failed
 void idem_end (req_t *req, bool failed);
@@ -232,11 +242,19 @@ void idem_store (req_t *req, db_unit_t *unit, mp_t body);
 //  NULL).
 void live_publish (kit_t *kit, req_t *req, const PGresult *result);
 
+//  resource_live.c: the events of a row that a statement of `plan` returned, one per channel, are
+//  given to `fn`; what they hold lives as long as the request. `what`: created, updated, deleted.
+void resource_events (req_t *req, const plan_t *plan, const char *what, row_t row,
+                      void (*fn) (void *arg, const live_event_t *event), void *arg);
+
 //  resource_sql.c, resource.c
 plan_t *plan_new (const resource_t *resource);
 void plan_destroy (plan_t **self_p);
 void plan_register (plan_t *plan, db_t *db);
 const char *plan_channel (const plan_t *plan);
+const resource_t *plan_resource (const plan_t *plan);
+//  Do events show this column of what a write returns?
+bool plan_tells (const plan_t *plan, size_t column);
 const char *plan_get (const plan_t *plan);                        //  names of statements
 const char *plan_own (const plan_t *plan);
 const char *plan_delete (const plan_t *plan);
@@ -278,6 +296,14 @@ void routes_destroy (kit_t *kit);
 endpoint_t *routes_add (kit_t *kit);
 void routes_finish (kit_t *kit, endpoint_t *endpoint);
 void routes_pack (kit_t *kit, buf_t *routes, buf_t *channels, buf_t *dependants);
+
+//  live_put.c: while a batch is looked at before its commit, its events are handed in, which must
+//  stay where they are until they are told; by then they have their offsets.
+void live_put_statement (kit_t *kit);
+void live_put_start (kit_t *kit);
+void live_put (live_event_t *event);
+//  Publish it, after the commit.
+void live_tell (kit_t *kit, const live_event_t *event);
 
 //  live.c, live_append.c
 void live_statements (kit_t *kit);

@@ -15,7 +15,8 @@ void
 live_statements (kit_t *kit)
 {
     db_t *db = kit->actor->db;
-    db_statement (db, "kit.live_add", "SELECT base.live_add ($1, $2, $3, $4::jsonb) AS live");
+    live_put_statement (kit);
+    live_put_start (kit);
     //  One by one and in order: a function scan keeps the order of the array.
     db_statement (db, "kit.live_append",
                   "WITH next AS (INSERT INTO idem AS i (user_id, key, method, hash, status) "

@@ -317,7 +317,9 @@ resource_create (req_t *req)
     params [0] = s_owner (req);
     uint64_t mask = s_columns (req, params, &count);
     unit_t *unit = unit_new (req);
-    unit_add_text (unit, plan_create_text (req->endpoint->plan, mask), params, count);
+    plan_t *plan = req->endpoint->plan;
+    unit_add_text (unit, plan_create_text (plan, mask), params, count);
+    unit_tell (unit, plan, "created");
     row_t row = unit_commit (unit);
     s_changed (req, row_str (row, "id"), "created");
     s_answer (req, 201, row);
@@ -347,7 +349,9 @@ resource_update (req_t *req)
         s_resource (req)->before_update (req);
     uint64_t mask = s_columns (req, params, &count);
     unit_t *unit = unit_new (req);
-    unit_add_text (unit, plan_update_text (req->endpoint->plan, mask), params, count);
+    plan_t *plan = req->endpoint->plan;
+    unit_add_text (unit, plan_update_text (plan, mask), params, count);
+    unit_tell (unit, plan, "updated");
     row_t row = unit_commit (unit);
     if (row_none (row))
         s_refused (req);
@@ -383,6 +387,7 @@ resource_delete (req_t *req)
     }
     unit_t *unit = unit_new (req);
     unit_add (unit, plan_delete (req->endpoint->plan), s_caller (req), id, version);
+    unit_tell (unit, req->endpoint->plan, "deleted");
     unit_answer (unit, s_deleted_body);
     db_result_t result = unit_try (unit);
     if (result.code == E_NOT_FOUND)

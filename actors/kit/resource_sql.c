@@ -1,5 +1,5 @@
 //  resource_sql.c -- the statements of a resource, written from its descriptor. Those that write
-//  carry the live event in the same statement: row and event cannot part.
+//  return what the live events are made of (resource_live.c).
 
 #include <assert.h>
 #include <stdio.h>
@@ -22,6 +22,9 @@ struct plan {
     char *columns, *listed, *told;   //  what an answer, a list, an event shows of t
     char *get_name, *list_name, *own_name, *delete_name, *snapshot_name;
     char *get, *list, *own, *delete, *snapshot;
+    //  Parallel to `columns`: does an event show it?
+    bool *tells;
+    size_t tells_count;
     written_t *created, *updated;
 };
 
@@ -77,53 +80,37 @@ s_columns (const resource_t *resource, unsigned without)
     return s_taken (&out);
 }
 
-//  Data of an event: what a list would show but for large fields; times as everywhere outside.
+//  What the events of a written row are made of, besides its columns.
 static void
-s_event_data (buf_t *out, const resource_t *resource)
+s_events (buf_t *out, const plan_t *plan)
 {
-    buf_puts (out, "to_jsonb (d) || jsonb_build_object ('created_at', base.utc (t.created_at), "
-                   "'updated_at', base.utc (t.updated_at)");
-    for (const field_t *field = resource->fields; field->name; field++) {
-        if (field->type != T_TIME || field->flags & (SECRET | HIDDEN | LISTED_NOT | QUIET))
+    buf_putf (out, ", t.%s AS \"_owner\"", plan->owner);
+    if (plan->resource->also_channels)
+        buf_putf (out, ", (%s) AS \"_also\"", plan->resource->also_channels);
+}
+
+static void
+s_tells (plan_t *plan, bool told)
+{
+    plan->tells = xrealloc (plan->tells, (plan->tells_count + 1) * sizeof *plan->tells);
+    plan->tells [plan->tells_count++] = told;
+}
+
+static void
+s_note_tells (plan_t *plan)
+{
+    s_tells (plan, true);                //  id
+    s_tells (plan, true);                //  user_id
+    for (const field_t *field = plan->resource->fields; field->name; field++) {
+        if (field->flags & (SECRET | HIDDEN))
             continue;
-        const char *const names [] = { s_outside (field), field->also };
-        for (size_t n = 0; n < COUNT (names) && names [n]; n++) {
-            buf_putf (out, ", '%s', base.utc (", names [n]);
-            s_expression (out, field);
-            buf_putc (out, ')');
-        }
+        bool told = !(field->flags & (LISTED_NOT | QUIET));
+        s_tells (plan, told);
+        if (field->also)
+            s_tells (plan, told);
     }
-    buf_putc (out, ')');
-}
-
-//  The event of a written row `r` as column live, and those of further channels as live2.
-static void
-s_events (buf_t *out, const plan_t *plan, const char *what, const char *data)
-{
-    const resource_t *resource = plan->resource;
-    buf_putf (out, "base.live_add ('user:' || r.%s || '/%s', r.id::text, '%s.%s', %s) AS live",
-              plan->owner, plan->channel, resource->name, what, data);
-    if (resource->also_channels)
-        buf_putf (out,
-                  ", (SELECT jsonb_agg (base.live_add (c, r.id::text, '%s.%s', %s)) "
-                  "FROM unnest (%s) AS c WHERE c <> 'user:' || r.%s || '/%s') AS live2",
-                  resource->name, what, data, resource->also_channels, plan->owner, plan->channel);
-}
-
-//  What follows  WITH w AS (… RETURNING t.*) .
-static void
-s_answer (buf_t *out, const plan_t *plan, const char *what)
-{
-    buf_t data = { 0 };
-    s_event_data (&data, plan->resource);
-    buf_putc (&data, 0);
-    buf_puts (out, " SELECT f.*, ");
-    s_events (out, plan, what, (const char *) data.data);
-    buf_putf (out,
-              " FROM w AS r CROSS JOIN LATERAL (SELECT r.*) AS t "
-              "CROSS JOIN LATERAL (SELECT %s) AS d CROSS JOIN LATERAL (SELECT %s) AS f",
-              plan->told, plan->columns);
-    buf_free (&data);
+    s_tells (plan, true);                //  created_at
+    s_tells (plan, true);                //  updated_at
 }
 
 static void
@@ -147,18 +134,15 @@ s_build (plan_t *plan)
 
     buf_t gone = { 0 };
     buf_putf (&gone,
-              "WITH w AS (DELETE FROM %s AS t WHERE t.id = $2::uuid AND %s "
-              "AND ($3::timestamptz IS NULL OR t.updated_at = $3::timestamptz) RETURNING t.*) "
-              "SELECT r.id, ",
+              "DELETE FROM %s AS t WHERE t.id = $2::uuid AND %s "
+              "AND ($3::timestamptz IS NULL OR t.updated_at = $3::timestamptz) RETURNING t.id",
               plan->table, plan->change);
-    s_events (&gone, plan, "deleted", "jsonb_build_object ('id', r.id)");
-    buf_puts (&gone, " FROM w AS r");
+    s_events (&gone, plan);
     plan->delete = s_taken (&gone);
 
     buf_t snapshot = { 0 };
     buf_putf (&snapshot,
-              "SELECT %s, t.created_at::text AS _at FROM %s AS t "
-              "CROSS JOIN LATERAL (SELECT t.*) AS r WHERE (t.%s = $1::uuid",
+              "SELECT %s, t.created_at::text AS _at FROM %s AS t WHERE (t.%s = $1::uuid",
               plan->told, plan->table, plan->owner);
     if (resource->also_channels)
         buf_putf (&snapshot, " OR $2::text = ANY (%s)", resource->also_channels);
@@ -194,6 +178,7 @@ plan_new (const resource_t *resource)
     plan->own_name = text_format ("%s.own", plan->channel);
     plan->delete_name = text_format ("%s.delete", plan->channel);
     plan->snapshot_name = text_format ("%s.snapshot", plan->channel);
+    s_note_tells (plan);
     s_build (plan);
     return plan;
 }
@@ -224,6 +209,7 @@ plan_destroy (plan_t **self_p)
         free (texts [n]);
     s_forget (&plan->created);
     s_forget (&plan->updated);
+    free (plan->tells);
     free (plan);
 }
 
@@ -244,7 +230,7 @@ s_create (const plan_t *plan, uint64_t mask)
 {
     buf_t out = { 0 };
     unsigned count = 1;
-    buf_putf (&out, "WITH w AS (INSERT INTO %s AS t (%s", plan->table, plan->owner);
+    buf_putf (&out, "INSERT INTO %s AS t (%s", plan->table, plan->owner);
     for (size_t n = 0; plan->resource->fields [n].name; n++)
         if (mask >> n & 1) {
             buf_putf (&out, ", %s", plan->resource->fields [n].name);
@@ -253,8 +239,8 @@ s_create (const plan_t *plan, uint64_t mask)
     buf_puts (&out, ") VALUES ($1");
     for (unsigned n = 2; n <= count; n++)
         buf_putf (&out, ", $%u", n);
-    buf_puts (&out, ") RETURNING t.*)");
-    s_answer (&out, plan, "created");
+    buf_putf (&out, ") RETURNING %s", plan->columns);
+    s_events (&out, plan);
     return s_taken (&out);
 }
 
@@ -263,7 +249,7 @@ s_update (const plan_t *plan, uint64_t mask)
 {
     buf_t out = { 0 };
     unsigned number = 4;
-    buf_putf (&out, "WITH w AS (UPDATE %s AS t SET ", plan->table);
+    buf_putf (&out, "UPDATE %s AS t SET ", plan->table);
     for (size_t n = 0; plan->resource->fields [n].name; n++)
         if (mask >> n & 1)
             buf_putf (&out, "%s = $%u, ", plan->resource->fields [n].name, number++);
@@ -271,9 +257,9 @@ s_update (const plan_t *plan, uint64_t mask)
     buf_putf (&out,
               "updated_at = greatest (clock_timestamp (), t.updated_at + interval '1 microsecond') "
               "WHERE t.id = $2::uuid AND %s "
-              "AND ($3::timestamptz IS NULL OR t.updated_at = $3::timestamptz) RETURNING t.*)",
-              plan->change);
-    s_answer (&out, plan, "updated");
+              "AND ($3::timestamptz IS NULL OR t.updated_at = $3::timestamptz) RETURNING %s",
+              plan->change, plan->columns);
+    s_events (&out, plan);
     return s_taken (&out);
 }
 
@@ -361,6 +347,14 @@ plan_list_build (const plan_t *plan, buf_t *out, uint64_t filters, int sort, boo
 //  ---------------------------------------------------------------- what others ask
 
 const char *plan_channel (const plan_t *plan) { return plan->channel; }
+const resource_t *plan_resource (const plan_t *plan) { return plan->resource; }
+
+bool
+plan_tells (const plan_t *plan, size_t column)
+{
+    return column < plan->tells_count && plan->tells [column];
+}
+
 const char *plan_get (const plan_t *plan) { return plan->get_name; }
 const char *plan_own (const plan_t *plan) { return plan->own_name; }
 const char *plan_delete (const plan_t *plan) { return plan->delete_name; }

@@ -7,11 +7,27 @@
 #include "../../proto/fault.h"
 #include "kit.h"
 
+//  An event of the unit.
+typedef struct told {
+    struct told *next;
+    live_event_t event;
+    size_t behind;                   //  statements that came before it
+} told_t;
+
+typedef struct {
+    told_t *first, **end;
+} told_list_t;
+
 struct unit {
     req_t *req;
     db_unit_t *inner;
     size_t count;
     size_t last;  //  position of the last statement of unit_add; the answer comes from there
+    told_list_t own;                 //  unit_event's
+    told_list_t told;                //  what the commit under way will tell
+    const plan_t *plan;              //  the row of statement `plan_at` is told, as `what`
+    const char *what;
+    size_t plan_at;
     void (*build) (req_t *req, row_t last, buf_t *body);
     const char *message;
     claim_t *claim;  //  that it is good under
@@ -30,6 +46,7 @@ unit_new (req_t *req)
 {
     unit_t *unit = req_alloc (req, sizeof *unit);
     unit->req = req;
+    unit->own.end = &unit->own.first;
     unit->inner = db_unit_new (req->actor->db);
     req_defer (req, s_drop, &unit->inner);
     return unit;
@@ -66,12 +83,38 @@ channel_full (req_t *req, const char *channel)
     return full || !req->user ? channel : req_print (req, "user:%s/%s", req->user, channel);
 }
 
+static void
+s_told_add (req_t *req, told_list_t *list, const live_event_t *event, size_t behind)
+{
+    told_t *told = req_alloc (req, sizeof *told);
+    *told = (told_t) { .event = *event, .behind = behind };
+    *list->end = told;
+    list->end = &told->next;
+}
+
 void
 unit_event (unit_t *unit, const char *channel, const char *key, const char *type, const char *data)
 {
-    const char *const params [] = { channel_full (unit->req, channel), key, type, data };
-    db_unit_add (unit->inner, "kit.live_add", params, COUNT (params));
-    unit->count++;
+    req_t *req = unit->req;
+    mp_t value = mp_none;
+    if (data) {
+        buf_t *json = &req->kit->body;
+        buf_clear (json);
+        mp_put_ext (json, MP_EXT_JSON, data, strlen (data));
+        value = req_keep_mp (req, mp_buf (json));
+    }
+    s_told_add (req, &unit->own, &(live_event_t) {
+        .ch = text_of (req_copy (req, text_of (channel_full (req, channel)))),
+        .key = text_of (key ? req_copy (req, text_of (key)) : NULL),
+        .type = text_of (req_copy (req, text_of (type))), .data = value }, unit->count);
+}
+
+void
+unit_tell (unit_t *unit, const plan_t *plan, const char *what)
+{
+    unit->plan = plan;
+    unit->what = what;
+    unit->plan_at = unit->last;
 }
 
 void
@@ -103,42 +146,50 @@ unit_guard (unit_t *unit, const char *key)
     unit_also (unit, "kit.claim_check", key, req_print (req, "%lld", (long long) number));
 }
 
-//  ---------------------------------------------------------------- events of committed results
+//  ---------------------------------------------------------------- events in results
 
-typedef void (event_fn) (req_t *req, kit_t *kit, mp_t event);
+typedef void (event_fn) (void *arg, req_t *req, kit_t *kit, mp_t event);
 
 static void
-s_each_event (kit_t *kit, req_t *req, const PGresult *result, event_fn *fn)
+s_each_value (text_t json, kit_t *kit, req_t *req, event_fn *fn, void *arg)
 {
     static buf_t parsed;
     char why [128];
+    buf_clear (&parsed);
+    if (!json_read (json, &parsed, why, sizeof why)) {
+        //  Who watches sees the hole and asks for what the log holds.
+        log_warn ("event is not published", "why", why);
+        return;
+    }
+    mp_t value = mp_buf (&parsed);
+    if (mp_type (value) == MP_MAP)
+        fn (arg, req, kit, value);
+    else if (mp_type (value) == MP_ARRAY)
+        for (mp_iter_t it = mp_iter (value); mp_next (&it);)
+            fn (arg, req, kit, it.value);
+}
+
+//  Events in the columns whose names begin so.
+static void
+s_each_event (kit_t *kit, req_t *req, const PGresult *result, const char *columns, event_fn *fn,
+              void *arg)
+{
     for (int column = 0; column < PQnfields (result); column++) {
-        if (strncmp (PQfname (result, column), "live", 4) != 0)
+        if (strncmp (PQfname (result, column), columns, strlen (columns)) != 0)
             continue;
-        for (int row = 0; row < PQntuples (result); row++) {
-            if (PQgetisnull (result, row, column))
-                continue;
-            text_t json = { PQgetvalue (result, row, column),
-                            (size_t) PQgetlength (result, row, column) };
-            buf_clear (&parsed);
-            if (!json_read (json, &parsed, why, sizeof why)) {
-                //  Who watches sees the hole and asks for what the log holds.
-                log_warn ("event is not published", "why", why);
-                continue;
+        for (int row = 0; row < PQntuples (result); row++)
+            if (!PQgetisnull (result, row, column)) {
+                text_t json = { PQgetvalue (result, row, column),
+                                (size_t) PQgetlength (result, row, column) };
+                s_each_value (json, kit, req, fn, arg);
             }
-            mp_t value = mp_buf (&parsed);
-            if (mp_type (value) == MP_MAP)
-                fn (req, kit, value);
-            else if (mp_type (value) == MP_ARRAY)
-                for (mp_iter_t it = mp_iter (value); mp_next (&it);)
-                    fn (req, kit, it.value);
-        }
     }
 }
 
 static void
-s_note (req_t *req, kit_t *kit, mp_t event)
+s_note (void *arg, req_t *req, kit_t *kit, mp_t event)
 {
+    (void) arg;
     (void) kit;
     if (!req || req->live_ch)
         return;
@@ -148,9 +199,9 @@ s_note (req_t *req, kit_t *kit, mp_t event)
 }
 
 static void
-s_publish (req_t *req, kit_t *kit, mp_t event)
+s_publish (void *arg, req_t *req, kit_t *kit, mp_t event)
 {
-    s_note (req, kit, event);
+    s_note (arg, req, kit, event);
     bus_publish (kit->actor->bus, &(wire_event_t) {
         .channel = mp_text (mp_get (event, "ch")), .epoch = mp_text (mp_get (event, "epoch")),
         .off = mp_uint (mp_get (event, "off")), .key = mp_text (mp_get (event, "key")),
@@ -161,7 +212,70 @@ s_publish (req_t *req, kit_t *kit, mp_t event)
 void
 live_publish (kit_t *kit, req_t *req, const PGresult *result)
 {
-    s_each_event (kit, req, result, s_publish);
+    s_each_event (kit, req, result, "live", s_publish, NULL);
+}
+
+//  ---------------------------------------------------------------- events of the unit
+
+static void
+s_tell (void *arg, const live_event_t *event)
+{
+    unit_t *unit = arg;
+    s_told_add (unit->req, &unit->told, event, 0);
+}
+
+//  Made by SQL, to be appended by us.
+static void
+s_tell_made (void *arg, req_t *req, kit_t *kit, mp_t event)
+{
+    (void) kit;
+    mp_t key = mp_get (event, "key");
+    s_tell (arg, &(live_event_t) {
+        .ch = text_of (req_copy (req, mp_text (mp_get (event, "ch")))),
+        .key = text_of (mp_empty (key) ? NULL : req_copy (req, mp_text (key))),
+        .type = text_of (req_copy (req, mp_text (mp_get (event, "type")))),
+        .data = req_keep_mp (req, mp_get (event, "data")) });
+}
+
+//  Did the statement change anything? A guarded transition that was refused has a row with a null
+//  id.
+static bool
+s_changed (const PGresult *result)
+{
+    if (PQresultStatus (result) == PGRES_COMMAND_OK)
+        return strcmp (PQcmdTuples ((PGresult *) result), "0") != 0;
+    int id = PQfnumber (result, "id");
+    return PQntuples (result) > 0 && (id < 0 || !PQgetisnull (result, 0, id));
+}
+
+//  All statements of the unit have run: what will be told of it.
+static void
+s_gather (unit_t *unit, const db_result_t *results, size_t count)
+{
+    req_t *req = unit->req;
+    unit->told = (told_list_t) { NULL, &unit->told.first };
+    for (size_t n = 0; n < count; n++)
+        s_each_event (req->kit, req, results [n].result, "_event", s_tell_made, unit);
+    if (unit->plan && PQntuples (results [unit->plan_at].result))
+        resource_events (req, unit->plan, unit->what,
+                         (row_t) { results [unit->plan_at].result, 0 }, s_tell, unit);
+    for (const told_t *own = unit->own.first; own; own = own->next)
+        if (own->behind == 0 || s_changed (results [own->behind - 1].result))
+            s_tell (unit, &own->event);
+    for (told_t *told = unit->told.first; told; told = told->next)
+        live_put (&told->event);
+}
+
+//  Position of the first event, for the answer.
+static void
+s_note_told (unit_t *unit)
+{
+    req_t *req = unit->req;
+    if (!unit->told.first || req->live_ch)
+        return;
+    req->live_ch = unit->told.first->event.ch.data;
+    req->live_epoch = req_copy (req, text_of (req->kit->epoch));
+    req->live_off = unit->told.first->event.off;
 }
 
 //  ---------------------------------------------------------------- committing
@@ -171,7 +285,7 @@ s_done (void *arg, db_result_t *results, size_t count)
 {
     unit_t *unit = arg;
     req_t *req = unit->req;
-    unit->results = req_alloc (req, count * sizeof *unit->results);
+    unit->results = req_alloc (req, (count + 1) * sizeof *unit->results);
     req->live_ch = NULL;
     for (size_t n = 0; n < count; n++) {
         unit->results [n] = results [n];
@@ -180,8 +294,13 @@ s_done (void *arg, db_result_t *results, size_t count)
         if (unit->results [n].code == E_NONE)
             live_publish (req->kit, req, unit->results [n].result);
     }
-    if (unit->results [0].code != E_NONE)
+    if (count && results [0].code != E_NONE)
         req->idem_stored = false;
+    else {
+        s_note_told (unit);
+        for (const told_t *told = unit->told.first; told; told = told->next)
+            live_tell (req->kit, &told->event);
+    }
     if (unit->claim && claim_is_fence (&unit->results [0]))
         claim_fenced (req->kit, unit->claim);
     pause_end (&unit->pause);
@@ -216,24 +335,18 @@ s_put_answer (unit_t *unit, row_t row, buf_t *body)
 //  The answer that a repeated request will get, in the same commit. Nothing is stored for a row
 //  that is not there or that a guarded transition refused (null id): that request may be made
 //  again.
-static bool
-s_before (void *arg, db_unit_t *inner, db_result_t *results, size_t count, error_code_t *code,
-          const char **text)
+static void
+s_store_answer (unit_t *unit, db_unit_t *inner, const db_result_t *results, size_t count)
 {
-    unit_t *unit = arg;
     req_t *req = unit->req;
-    (void) text;
-    if (fault (KIT_STORE)) {
-        *code = E_UNAVAILABLE;
-        return false;
-    }
-    row_t row = s_row (&results [unit->last]);
+    row_t row = count ? s_row (&results [unit->last]) : (row_t) { NULL, -1 };
     int id = row_none (row) ? -1 : PQfnumber (row.result, "id");
     if (!unit->build && (row_none (row) || (id >= 0 && PQgetisnull (row.result, row.row, id))))
-        return true;
+        return;
     req->live_ch = NULL;
     for (size_t n = 0; n < count; n++)
-        s_each_event (req->kit, req, results [n].result, s_note);
+        s_each_event (req->kit, req, results [n].result, "live", s_note, NULL);
+    s_note_told (unit);
     buf_t *body = &req->kit->body;
     buf_clear (body);
     if (unit->build)
@@ -242,16 +355,34 @@ s_before (void *arg, db_unit_t *inner, db_result_t *results, size_t count, error
         s_put_answer (unit, row, body);
     if (body->size)
         idem_store (req, inner, mp_buf (body));
-    return true;
+}
+
+static db_verdict_t
+s_before (void *arg, db_unit_t *inner, unsigned round, db_result_t *results, size_t count,
+          error_code_t *code, const char **text)
+{
+    unit_t *unit = arg;
+    (void) text;
+    if (round == 0)
+        s_gather (unit, results, count);
+    if (!unit->req->idem_key)
+        return DB_COMMIT;
+    //  The answer names the position of the event, which is known when it was written.
+    if (round == 0 && unit->told.first)
+        return DB_LOOK;
+    if (fault (KIT_STORE)) {
+        *code = E_UNAVAILABLE;
+        return DB_REFUSE;
+    }
+    s_store_answer (unit, inner, results, count);
+    return DB_COMMIT;
 }
 
 CO db_result_t
 unit_try (unit_t *unit)
 {
-    req_t *req = unit->req;
-    assert (unit->count);
-    if (req->idem_key)
-        db_unit_before_commit (unit->inner, s_before, unit);
+    assert (unit->count || unit->own.first);
+    db_unit_before_commit (unit->inner, s_before, unit);
     db_unit_commit (&unit->inner, s_done, unit);
     pause_wait (&unit->pause);
     //  All statements of a failed unit say the same.

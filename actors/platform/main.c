@@ -43,7 +43,7 @@ static const resource_t workspace = {
     .see = "t.user_id = $1::uuid OR EXISTS (SELECT 1 FROM workspace_members m WHERE m.workspace_id "
            "= t.id AND m.user_id = $1::uuid)",
     .seen = "SELECT m.workspace_id FROM workspace_members m WHERE m.user_id = $1::uuid",
-    .also_channels = "ARRAY [platform.shared_audience (r.id) || '/workspaces']",
+    .also_channels = "ARRAY [platform.shared_audience (t.id) || '/workspaces']",
     .tag = "workspaces",
     .doc = "a place for notebooks, queries, jobs and what they share",
     .fields = (const field_t []){ { "name", T_TEXT, REQUIRED | FILTER | SORT, .min = 1,
@@ -73,7 +73,7 @@ static const resource_t notebook = {
     .seen =
         "SELECT n.id FROM workspace_members m JOIN notebooks n ON n.workspace_id = m.workspace_id "
         "WHERE m.user_id = $1::uuid",
-    .also_channels = "ARRAY [platform.shared_audience (r.workspace_id) || '/notebooks']",
+    .also_channels = "ARRAY [platform.shared_audience (t.workspace_id) || '/notebooks']",
     .before_create = notebook_parent,
     .before_update = notebook_before_update,
     .before_delete = notebook_before_delete,

@@ -384,10 +384,11 @@ a_failure_at_the_commit_is_its_own (void **state)
     assert_int_equal (s_query (ours, DB_WRITE, "echo", P ("on")).code, E_NONE);
 }
 
-static bool
-s_add_more (void *arg, db_unit_t *unit, db_result_t *results, size_t count, error_code_t *code,
-            const char **text)
+static db_verdict_t
+s_add_more (void *arg, db_unit_t *unit, unsigned round, db_result_t *results, size_t count,
+            error_code_t *code, const char **text)
 {
+    (void) round;
     (void) code;
     (void) text;
     size_t *seen = arg;
@@ -395,20 +396,21 @@ s_add_more (void *arg, db_unit_t *unit, db_result_t *results, size_t count, erro
     assert_int_equal (count, 2);
     assert_int_equal (PQntuples (results [0].result), 1);
     db_unit_add (unit, "add", P ("1000", PQgetvalue (results [0].result, 0, 0)));
-    return true;
+    return DB_COMMIT;
 }
 
-static bool
-s_say_no (void *arg, db_unit_t *unit, db_result_t *results, size_t count, error_code_t *code,
-          const char **text)
+static db_verdict_t
+s_say_no (void *arg, db_unit_t *unit, unsigned round, db_result_t *results, size_t count,
+          error_code_t *code, const char **text)
 {
+    (void) round;
     (void) unit;
     (void) results;
     (void) count;
     ++*(size_t *) arg;
     *code = E_KEY_REUSED;
     *text = "not this one";
-    return false;
+    return DB_REFUSE;
 }
 
 static void
@@ -438,10 +440,10 @@ before_the_commit_a_unit_may_grow_or_stop (void **state)
     assert_int_equal (heard [1].code, E_NONE);
     assert_int_equal (heard [1].count, 3);
     assert_int_equal (heard [1].order, heard [0].order + 1);
-    assert_int_equal (grown, 1);
+    assert_true (grown >= 1);
     assert_int_equal (heard [2].code, E_KEY_REUSED);
     assert_string_equal (heard [2].text, "not this one");
-    assert_int_equal (stopped, 1);
+    assert_true (stopped >= 1);
     assert_int_equal (heard [3].code, E_NONE);
     //  It failed before it could be asked.
     assert_int_equal (heard [4].code, E_CONFLICT);

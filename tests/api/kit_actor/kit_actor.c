@@ -46,7 +46,7 @@ static const resource_t book = {
     .name = "book", .path = "/books", .alias = { "/tomes" }, .table = "books",
     .ops = CRUD, .owner = "user_id",
     .before_create = book_check, .before_update = book_check,
-    .see = "t.shared", .also_channels = "CASE WHEN r.shared THEN ARRAY ['org:all/books'] END",
+    .see = "t.shared", .also_channels = "CASE WHEN t.shared THEN ARRAY ['org:all/books'] END",
     .fields = (const field_t []) {
         { "shelf_id", T_UUID, NULLABLE | FILTER },
         { "title", T_TEXT, REQUIRED | FILTER | SORT, .min = 1, .max = 20, .also = "name" },
