@@ -1,5 +1,5 @@
-//  faults.c -- failures on purpose while we serve: `<actor>.faults` answers what has failed so far and
-//  sets others. There only when the process was started with BUSBAR_FAULT.
+//  faults.c -- failures on purpose while we serve: `<actor>.faults` answers what has failed so far
+//  and sets others. There only when the process was started with BUSBAR_FAULT.
 
 #include <stdlib.h>
 

@@ -11,12 +11,15 @@ idem_statements (kit_t *kit)
     db_t *db = kit->actor->db;
     db_statement (db, "kit.idem_get",
                   "SELECT hash, status, body FROM idem WHERE user_id = $1 AND key = $2");
-    //  A request with several units overwrites its own answer, never another's.
+    //  One that was given up, but whose commit was still under way, waits here or is waited for:
+    //  whoever is second is rolled back.
     db_statement (db, "kit.idem_put",
                   "INSERT INTO idem (user_id, key, method, hash, status, body) "
-                  "VALUES ($1, $2, $3, $4, $5::int, $6::bytea) ON CONFLICT (user_id, key) "
-                  "DO UPDATE SET status = excluded.status, body = excluded.body "
-                  "WHERE idem.hash = excluded.hash");
+                  "VALUES ($1, $2, $3, $4, $5::int, $6::bytea)");
+    //  A request with several units overwrites its own answer.
+    db_statement (db, "kit.idem_change",
+                  "UPDATE idem SET status = $5::int, body = $6::bytea "
+                  "WHERE user_id = $1 AND key = $2 AND method = $3 AND hash = $4");
     db_statement (db, "kit.idem_del",
                   "DELETE FROM idem WHERE user_id = $1 AND key = $2 AND hash = $3");
     db_statement (db, "kit.idem_trim", "DELETE FROM idem WHERE at < now () - interval '24 hours'");
@@ -110,9 +113,15 @@ idem_store (req_t *req, db_unit_t *unit, mp_t body)
                                    req->idem_hash,
                                    req_print (req, "%u", status),
                                    (const char *) hex.data };
-    db_unit_add (unit, "kit.idem_put", params, COUNT (params));
+    db_unit_add (unit, req->idem_stored ? "kit.idem_change" : "kit.idem_put", params,
+                 COUNT (params));
     buf_free (&hex);
-    req->idem_stored = true;
+}
+
+bool
+idem_taken (const db_result_t *result)
+{
+    return result->constraint && strcmp (result->constraint, "idem_pkey") == 0;
 }
 
 void

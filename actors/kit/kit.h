@@ -122,7 +122,7 @@ struct req {
     int64_t live_off;
 
     const char *idem_key, *idem_hash;
-    bool idem_stored;
+    bool idem_stored;                //  an answer of ours was committed
 
     pause_t *sleeper;
     bool woken;
@@ -238,6 +238,8 @@ CO bool idem_begin (req_t *req);     //  true: answered already (replay), or fai
 void idem_end (req_t *req, bool failed);
 void idem_statements (kit_t *kit);
 void idem_store (req_t *req, db_unit_t *unit, mp_t body);
+//  Did it fail because the same request is done already?
+bool idem_taken (const db_result_t *result);
 //  Publish the live columns of a committed result; position of the first in the request (may be
 //  NULL).
 void live_publish (kit_t *kit, req_t *req, const PGresult *result);

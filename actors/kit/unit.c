@@ -31,6 +31,7 @@ struct unit {
     void (*build) (req_t *req, row_t last, buf_t *body);
     const char *message;
     claim_t *claim;  //  that it is good under
+    bool stores;     //  the answer for who repeats the request
     pause_t pause;
     db_result_t *results;
 };
@@ -294,9 +295,8 @@ s_done (void *arg, db_result_t *results, size_t count)
         if (unit->results [n].code == E_NONE)
             live_publish (req->kit, req, unit->results [n].result);
     }
-    if (count && results [0].code != E_NONE)
-        req->idem_stored = false;
-    else {
+    if (unit->results [0].code == E_NONE) {
+        req->idem_stored |= unit->stores;
         s_note_told (unit);
         for (const told_t *told = unit->told.first; told; told = told->next)
             live_tell (req->kit, &told->event);
@@ -353,7 +353,8 @@ s_store_answer (unit_t *unit, db_unit_t *inner, const db_result_t *results, size
         unit->build (req, row, body);
     else
         s_put_answer (unit, row, body);
-    if (body->size)
+    unit->stores = body->size > 0;
+    if (unit->stores)
         idem_store (req, inner, mp_buf (body));
 }
 
@@ -385,8 +386,13 @@ unit_try (unit_t *unit)
     db_unit_before_commit (unit->inner, s_before, unit);
     db_unit_commit (&unit->inner, s_done, unit);
     pause_wait (&unit->pause);
-    //  All statements of a failed unit say the same.
-    return unit->results [unit->last];
+    //  All statements of a failed unit say the same. Who asks again gets the stored answer.
+    db_result_t result = unit->results [unit->last];
+    if (idem_taken (&result)) {
+        result.code = E_UNAVAILABLE;
+        result.text = error_text (E_UNAVAILABLE);
+    }
+    return result;
 }
 
 CO row_t

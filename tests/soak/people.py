@@ -40,7 +40,7 @@ class Person(threading.Thread):
                 self.crowd.count(type(self).__name__)
             except EXPECTED as error:
                 self.crowd.failed(type(self).__name__, error)
-            if self.crowd.over.wait(self.pause * self.dice.uniform(0.5, 1.5)):
+            if self.crowd.over.wait(self.crowd.pace * self.pause * self.dice.uniform(0.5, 1.5)):
                 break
         self.end()
 
@@ -239,11 +239,11 @@ KINDS = {Writer: 3, Tab: 3, Vanisher: 2, Reader: 2, Analyst: 1, Importer: 1, Vis
 class Crowd:
     """Everybody at once, and what became of it."""
 
-    def __init__(self, stack, kinds=None):
-        self.stack, self.over, self.lock = stack, threading.Event(), threading.Lock()
+    def __init__(self, stack, pace=1.0):
+        self.stack, self.pace = stack, pace
+        self.over, self.lock = threading.Event(), threading.Lock()
         self.counts, self.failures = {}, []
-        self.people = [kind(self, number) for kind, count in (kinds or KINDS).items()
-                       for number in range(count)]
+        self.people = [kind(self, number) for kind, count in KINDS.items() for number in range(count)]
 
     def sign_up(self, name):
         user = User(self.stack.base)

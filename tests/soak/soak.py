@@ -1,7 +1,7 @@
 #!/usr/bin/python3
 """A system under mixed load for a long time: what it holds must not grow.
 
-    tests/soak/soak.py [--minutes 30] [--load 0.5] [--log FILE]
+    tests/soak/soak.py [--minutes 30] [--load 0.5] [--pace 1] [--log FILE]
 
 Besides people who read, write, follow, run cells, upload, sign in and hang up, a load generator (wrk, where
 there is one) reads as fast as it can for that share of the time. Ends with a table and, when something
@@ -54,9 +54,9 @@ def at_rest(watch, before=None, patience=75):
     return last
 
 
-def period(stack, watch, seconds, share, note):
+def period(stack, watch, seconds, share, pace, note):
     """A crowd for that long; what it got done, and what went wrong."""
-    crowd = Crowd(stack)
+    crowd = Crowd(stack, pace)
     crowd.start()
     extra = None
     if share and shutil.which("wrk"):
@@ -73,7 +73,7 @@ def period(stack, watch, seconds, share, note):
     return crowd
 
 
-def soak(seconds, share=0.5, warm=WARM, log=None):
+def soak(seconds, share=0.5, pace=1.0, warm=WARM, log=None):
     """({kind: turns}, what went wrong, what grew, the table)."""
     admin = free_port()
     stack = Stack("--admin-port", str(admin), "--actor", str(TESTS / "soak" / "soak_actor.py"),
@@ -88,11 +88,11 @@ def soak(seconds, share=0.5, warm=WARM, log=None):
     try:
         wait_for(lambda: "soak" in {one["name"].split("_")[0] for one in stack.processes()}, "the actor")
         watch = Watch(stack, admin)
-        early = period(stack, watch, warm, share, note)
+        early = period(stack, watch, warm, share, pace, note)
         rest = at_rest(watch)
         watch.rows.clear()
         watch.started = time.monotonic()
-        crowd = period(stack, watch, seconds, share, note)
+        crowd = period(stack, watch, seconds, share, pace, note)
         table = watch.table()
         grown = watch.judge(rest, at_rest(watch, rest), seconds >= 600)
         watch.close()
@@ -109,9 +109,10 @@ def main():
                                       formatter_class=argparse.RawDescriptionHelpFormatter)
     options.add_argument("--minutes", type=float, default=30)
     options.add_argument("--load", type=float, default=0.5, help="share of the time that wrk reads")
+    options.add_argument("--pace", type=float, default=1.0, help="how much longer people pause")
     options.add_argument("--log", help="file for the samples, a JSON object a line")
     given = options.parse_args()
-    counts, failures, grown, table = soak(given.minutes * 60, given.load,
+    counts, failures, grown, table = soak(given.minutes * 60, given.load, given.pace,
                                           min(180.0, max(WARM, given.minutes * 6)), given.log)
     print(table)
     print("turns:", ", ".join(f"{name} {count}" for name, count in sorted(counts.items())))
