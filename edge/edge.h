@@ -117,6 +117,7 @@ struct conn {
     int64_t linger_until;
     uint64_t lingered;           //  bytes thrown away after the last answer
     unsigned served;             //  requests so far
+    bool body_ended;             //  libwebsockets said so, of the last one
     //  What the last request came with: the next one most likely does, and need not be hashed.
     buf_t credential;
     session_t *session;
@@ -125,6 +126,8 @@ struct conn {
 
 //  Of an upgrade under way (until ESTABLISHED returned): decoded path.
 bool conn_path (conn_t *conn, char *out, size_t room);
+
+void quiet_open (void);              //  the log of libwebsockets becomes ours (quiet.c)
 
 //  For libwebsockets, in every protocols[] row.
 int edge_callback (struct lws *wsi, enum lws_callback_reasons reason, void *user, void *in,
@@ -210,6 +213,7 @@ struct request {
 
     body_kind_t body_kind;
     uint64_t body_size, body_seen;          //  announced and read
+    bool maybe_behind;           //  perhaps read together with the request before
     buf_t body;                  //  collected bytes, later the MessagePack of the call
     buf_t params;                //  MessagePack map under construction
     uint32_t param_count;
@@ -273,6 +277,9 @@ void conn_send_now (conn_t *conn, text_t text);  //  a few bytes, or the connect
 void conn_drop (conn_t *conn);
 //  Close after what was sent: tell the peer, throw away what still comes, then cut.
 void conn_linger (conn_t *conn);
+//  linger.c: libwebsockets is about to close the socket; tell the peer, throw away what still comes.
+void linger_take (edge_t *edge, int fd);
+void lingers_end (void);
 //  Try to write what is in req->out. May finish the request.
 void request_flush (request_t *req);
 void request_soon (request_t *req);              //  the same, at the end of this turn
@@ -473,7 +480,7 @@ void stats_destroy (stats_t **self_p);
 //  Counters of a row, by verb and pattern; they outlive the router.
 void *stats_route (stats_t *self, const route_t *route);
 void stats_request (stats_t *self, request_t *req);          //  answered: count, time, log
-void stats_flush (stats_t *self);                            //  write the access lines of this turn
+void stats_flush (stats_t *self);                            //  write what access lines there are
 void stats_metrics (request_t *req);                         //  GET /metrics
 
 //  Served as they are (openapi.c, static.c, health.c)

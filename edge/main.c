@@ -142,18 +142,6 @@ bus_open (edge_t *edge)
 
 //  ---------------------------------------------------------------- libwebsockets
 
-static void
-lws_line (int level, const char *line)
-{
-    char text [512];
-    snprintf (text, sizeof text, "%s", line);
-    text [strcspn (text, "\n")] = 0;
-    if (level & LLL_ERR)
-        log_warn (text);
-    else
-        log_debug ("libwebsockets", "text", text);
-}
-
 static struct lws_context *
 context_open (edge_t *edge)
 {
@@ -179,7 +167,7 @@ context_open (edge_t *edge)
     limit.rlim_cur = files;
     setrlimit (RLIMIT_NOFILE, &limit);
 
-    lws_set_log_level (LLL_ERR | LLL_WARN, lws_line);
+    quiet_open ();
     const char *cert = opt_str (s_options, "tls-cert"), *key = opt_str (s_options, "tls-key");
     struct lws_context_creation_info info = {
         .port = CONTEXT_PORT_NO_LISTEN_SERVER, .protocols = s_protocols, .user = edge,
@@ -228,10 +216,8 @@ tidy (void *arg)
 static void
 serve (edge_t *edge)
 {
-    while (!s_done && lws_service (edge->context, 0) >= 0) {
+    while (!s_done && lws_service (edge->context, 0) >= 0)
         loop_turn (edge->loop, 0);
-        stats_flush (edge->stats);
-    }
 }
 
 //  ---------------------------------------------------------------- the end
@@ -322,6 +308,7 @@ static void
 edge_free (edge_t *edge)
 {
     lws_context_destroy (edge->context);
+    lingers_end ();
     tls_close (edge);
     live_destroy (&edge->live);
     limiter_destroy (&edge->limiter);

@@ -1,5 +1,5 @@
 //  stats.c -- counters per route for Prometheus, and the access log: one logfmt line per request,
-//  written together at the end of a turn.
+//  written together every few milliseconds.
 
 #include <errno.h>
 #include <stdio.h>
@@ -10,7 +10,8 @@
 #include "edge/edge.h"
 
 #define STATUSES 64
-#define LOG_FLUSH (64 * 1024)
+#define LOG_FLUSH (32 * 1024)
+#define LOG_KEEP 10                      //  ms
 
 static const double s_bounds [] = {
     0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30
@@ -28,6 +29,7 @@ struct stats {
     edge_t *edge;
     hash_t *counters;            //  "GET /clusters/:id"
     buf_t lines;
+    ltimer_t *write;             //  lines wait for it
     bool log;
     uint64_t requests, bytes;
 };
@@ -41,12 +43,19 @@ counter_free (void *item)
     free (counter);
 }
 
+static void
+on_write (void *arg)
+{
+    stats_flush (arg);
+}
+
 stats_t *
 stats_new (edge_t *edge)
 {
     stats_t *self = xcalloc (1, sizeof *self);
     self->edge = edge;
     self->counters = hash_new (counter_free);
+    self->write = loop_timer (edge->loop, on_write, self);
     self->log = opt_bool (edge->options, "access-log");
     return self;
 }
@@ -58,6 +67,7 @@ stats_destroy (stats_t **self_p)
     if (!self)
         return;
     stats_flush (self);
+    ltimer_end (&self->write);
     hash_destroy (&self->counters);
     buf_free (&self->lines);
     free (self);
@@ -174,6 +184,8 @@ put_line (stats_t *self, const request_t *req, int64_t us)
     buf_putc (out, '\n');
     if (out->size > LOG_FLUSH)
         stats_flush (self);
+    else if (!ltimer_active (self->write))
+        ltimer_set (self->write, LOG_KEEP);
 }
 
 void
