@@ -20,15 +20,18 @@ static opt_t s_options [] = {
 //  Roles are not in a dump. The bootstrap role stays whose system it is. pg_authid holds what
 //  guests log in with; a managed PostgreSQL does not show it.
 static const char s_roles [] =
-    "SELECT format ($f$DO $$ BEGIN CREATE ROLE %I LOGIN; EXCEPTION WHEN duplicate_object THEN "
+    "SELECT format ($f$DO $$ BEGIN CREATE ROLE %I; EXCEPTION WHEN duplicate_object THEN "
     "NULL; END $$;"
-    " ALTER ROLE %I LOGIN CONNECTION LIMIT %s$f$, rolname, rolname, rolconnlimit)"
+    " ALTER ROLE %I %s CONNECTION LIMIT %s$f$, rolname, rolname,"
+    " CASE WHEN rolcanlogin THEN 'LOGIN' ELSE 'NOLOGIN' END, rolconnlimit)"
     " || coalesce (format (' PASSWORD %L', rolpassword), '') || ';'"
-    " FROM pg_authid WHERE rolcanlogin AND rolname ~ '^(busbar_|guest_)'"
+    " FROM pg_authid WHERE rolname ~ '^(busbar_|guest_)'"
     " AND rolname <> current_user ORDER BY rolname";
 
+//  Before the dumps and after them: a guest may come or go meanwhile, and what a dump says of it
+//  needs its role.
 static bool
-s_write_roles (const pg_t *pg, const char *directory)
+s_add_roles (const pg_t *pg, buf_t *sql)
 {
     PGconn *connection = pgjob_connect (pg, NULL);
     if (!connection)
@@ -37,15 +40,19 @@ s_write_roles (const pg_t *pg, const char *directory)
     bool good = PQresultStatus (result) == PGRES_TUPLES_OK;
     if (!good)
         complain (0, "roles: %s", PQresultErrorMessage (result));
-    buf_t sql = { 0 };
     for (int row = 0; good && row < PQntuples (result); row++)
-        buf_putf (&sql, "%s\n", PQgetvalue (result, row, 0));
+        buf_putf (sql, "%s\n", PQgetvalue (result, row, 0));
     PQclear (result);
     PQfinish (connection);
+    return good;
+}
+
+static bool
+s_write_roles (const char *directory, buf_t *sql)
+{
     char *path = text_format ("%s/roles.sql", directory);
-    good = good && file_write (path, buf_text (&sql), 0600, false);
+    bool good = file_write (path, buf_text (sql), 0600, false);
     free (path);
-    buf_free (&sql);
     return good;
 }
 
@@ -83,8 +90,11 @@ s_backup (const place_t *place, const pg_t *pg, void *arg)
     bool good =
         mkdir (directory, 0700) == 0 || complain (false, "%s: %s", directory, strerror (errno));
     if (good) {
-        good = s_write_roles (pg, directory) && s_dump (pg, pg->database, directory, "busbar")
-            && (!guests || s_dump (pg, PG_GUEST_DATABASE, directory, "guest"));
+        buf_t roles = { 0 };
+        good = s_add_roles (pg, &roles) && s_dump (pg, pg->database, directory, "busbar")
+            && (!guests || s_dump (pg, PG_GUEST_DATABASE, directory, "guest"))
+            && s_add_roles (pg, &roles) && s_write_roles (directory, &roles);
+        buf_free (&roles);
         char *pack [] = { "tar", "-cf", whole, "-C", directory, ".", NULL };
         char *clean [] = { "rm", "-rf", "--", directory, NULL };
         good = good && pgjob_spawn (pack) == 0 && rename (whole, file) == 0;

@@ -2,7 +2,7 @@
 //  were.
 //
 //  Each database is put aside, restored, and only then dropped. Every channel gets a new epoch,
-//  so that no client mistakes an offset of today for one of the past.
+//  so that no client mistakes an offset of today for one of the past; nothing is claimed any more.
 
 #include <errno.h>
 #include <stdio.h>
@@ -21,6 +21,9 @@ static const char s_new_epochs [] =
     "  FOR place IN SELECT oid FROM pg_class WHERE relname = 'live_meta' AND relkind = 'r' LOOP\n"
     "    EXECUTE format ('UPDATE %s SET epoch = left (replace ("
     "gen_random_uuid ()::text, ''-'', ''''), 12)', place);\n"
+    "  END LOOP;\n"
+    "  FOR place IN SELECT oid FROM pg_class WHERE relname = 'claims' AND relkind = 'r' LOOP\n"
+    "    EXECUTE format ('DELETE FROM %s', place);\n"
     "  END LOOP; END $$";
 
 static bool
@@ -115,7 +118,6 @@ s_load_all (const pg_t *pg, const char *directory)
 static int
 s_restore (const place_t *place, const pg_t *pg, void *arg)
 {
-    (void) place;
     const char *file = arg;
     char directory [] = "/tmp/busbar-restore-XXXXXX";
     if (!mkdtemp (directory))
@@ -124,7 +126,13 @@ s_restore (const place_t *place, const pg_t *pg, void *arg)
     char *clean [] = { "rm", "-rf", "--", directory, NULL };
     bool good = pgjob_spawn (unpack) == 0 && s_load_all (pg, directory);
     pgjob_spawn (clean);
-    return good ? DONE_OK : complain (DONE_ERROR, "%s: could not be restored", file);
+    if (!good)
+        return complain (DONE_ERROR, "%s: could not be restored", file);
+    fprintf (stderr,
+             "busbar: %s is restored. What is sealed in it opens only with the secret_key_* of the "
+             "system it was made of: they belong into %s\n",
+             file, place->secrets);
+    return DONE_OK;
 }
 
 int

@@ -215,9 +215,7 @@ s_ended (super_t *self, process_t *process, int status)
     char *how = WIFSIGNALED (status)
         ? text_format ("signal %d (%s)", WTERMSIG (status), strsignal (WTERMSIG (status)))
         : text_format ("exit code %d", code);
-    process->pid = 0;
     process_ended (process);
-    loop_at_end (self->loop, &self->publish);
     if (self->stopping) {
         ltimer_end (&process->again);
         loop_at_end (self->loop, &self->advance);
@@ -229,18 +227,27 @@ s_ended (super_t *self, process_t *process, int status)
     free (how);
 }
 
+//  The list is written while the pid is still taken: nobody reads one there that nobody has, or
+//  somebody else.
 static void
 s_reap (void *arg)
 {
     super_t *self = arg;
-    int status;
-    pid_t pid;
-    while ((pid = waitpid (-1, &status, WNOHANG)) > 0)
-        for (process_t *process = self->processes; process; process = process->next)
-            if (process->pid == pid) {
-                s_ended (self, process, status);
-                break;
-            }
+    siginfo_t about = { 0 };
+    while (waitid (P_ALL, 0, &about, WEXITED | WNOHANG | WNOWAIT) == 0 && about.si_pid > 0) {
+        process_t *process = self->processes;
+        while (process && process->pid != about.si_pid)
+            process = process->next;
+        if (process) {
+            process->pid = 0;
+            s_publish (self);
+        }
+        int status = 0;
+        waitpid (about.si_pid, &status, 0);
+        if (process)
+            s_ended (self, process, status);
+        about.si_pid = 0;
+    }
 }
 
 //  ---- life ----

@@ -264,6 +264,27 @@ def test_everybody_killed_at_once(healthy, sign_up):
     assert [frame["off"] for frame in seen] == list(range(1, len(rows) + 1))
 
 
+# ---------------------------------------------------------------- the supervisor
+
+
+def is_there(pid):
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+def test_the_list_names_nobody_who_is_gone(healthy):
+    for victim in ("edge", "broker", "platform", "identity"):
+        old, pids = healthy.kill(victim), {}
+        while not pids.get(victim) or pids[victim] == old:
+            pids = {row["name"]: row["pid"] for row in healthy.processes()}
+            for gone in [pid for pid in pids.values() if pid and not is_there(pid)]:
+                #  It ended after we had read: then the list has been written since.
+                assert gone not in {row["pid"] for row in healthy.processes()}
+
+
 # ---------------------------------------------------------------- the database
 
 
