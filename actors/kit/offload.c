@@ -3,18 +3,25 @@
 
 #include <pthread.h>
 #include <stdlib.h>
+#include <sys/resource.h>
+#include <time.h>
+#include <unistd.h>
 
 #include "../../proto/fault.h"
 #include "kit.h"
 
 #define THREADS 2
 #define WAITING_MAX 64
+#define WAITING_MS 5000          //  who waited longer is refused: the caller may be about to give up
+#define NICE 5                   //  loops that wake up go before what computes
 
 typedef struct job {
     struct job *next;
     offload_pool_t *pool;
     void (*fn) (void *);
     void *arg;
+    int64_t since;
+    bool late;
     pause_t pause;
 } job_t;
 
@@ -35,10 +42,20 @@ s_ended (void *arg)
     pause_end (&job->pause);
 }
 
+static int64_t
+s_milliseconds (void)
+{
+    struct timespec now;
+    clock_gettime (CLOCK_MONOTONIC, &now);
+    return now.tv_sec * 1000 + now.tv_nsec / 1000000;
+}
+
 static void *
 s_thread (void *arg)
 {
     offload_pool_t *pool = arg;
+    //  On Linux, of this thread alone. Where it is not allowed, it goes on as it is.
+    setpriority (PRIO_PROCESS, (id_t) gettid (), NICE);
     pthread_mutex_lock (&pool->lock);
     for (;;) {
         while (!pool->first && !pool->stop)
@@ -51,7 +68,9 @@ s_thread (void *arg)
             pool->end = &pool->first;
         pool->waiting--;
         pthread_mutex_unlock (&pool->lock);
-        job->fn (job->arg);
+        job->late = s_milliseconds () - job->since > WAITING_MS;
+        if (!job->late)
+            job->fn (job->arg);
         loop_post (pool->loop, s_ended, job);
         pthread_mutex_lock (&pool->lock);
     }
@@ -79,7 +98,7 @@ CO bool
 offload (req_t *req, void (*fn) (void *), void *arg)
 {
     offload_pool_t *pool = s_pool (req->kit);
-    job_t job = { .pool = pool, .fn = fn, .arg = arg };
+    job_t job = { .pool = pool, .fn = fn, .arg = arg, .since = s_milliseconds () };
     pthread_mutex_lock (&pool->lock);
     bool full = pool->waiting >= WAITING_MAX || fault (KIT_OFFLOAD);
     if (!full) {
@@ -92,7 +111,7 @@ offload (req_t *req, void (*fn) (void *), void *arg)
     if (full)
         return false;
     pause_wait (&job.pause);
-    return true;
+    return !job.late;
 }
 
 void

@@ -185,7 +185,7 @@ CO bool req_sleep (req_t *req, int64_t ms);
 void req_wake (req_t *req);
 
 //  Blocking or CPU-heavy work on one of two threads: fn (arg) must touch nothing of the loop
-//  thread. False: queue full (64 waiting), nothing was done.
+//  thread. False: queue full (64 waiting) or 5 s waited in it, nothing was done.
 CO bool offload (req_t *req, void (*fn) (void *), void *arg);
 
 //  ---------------------------------------------------------------- streams

@@ -340,6 +340,12 @@ def test_offload_waits_beside_the_loop(ann):
     assert all(body == {"message": "42"} for _, _, body in ann.replies(numbers))
 
 
+def test_who_waits_long_for_a_thread_is_sent_away(ann):
+    numbers = [ann.start("kit.work", {"ms": "5200"}, ttl=60000) for _ in range(2)]
+    numbers.append(ann.start("kit.work", {"ms": "0"}, ttl=60000))
+    assert sorted(status for _, status, _ in ann.replies(numbers)) == [200, 200, 429]
+
+
 def test_reports_are_cached_for_their_caller(ann, bob):
     assert ann.call("books.count") == {"count": 0, "about": "all"}
     book(ann)

@@ -106,14 +106,14 @@ turn (req_t *req)
 static void
 slow_work (void *arg)
 {
-    usleep (20000);
+    usleep ((useconds_t) * (int *) arg * 1000);
     *(int *) arg = 42;
 }
 
 static void
 work (req_t *req)
 {
-    int answer = 0;
+    int answer = (int) req_int (req, "ms");
     if (!offload (req, slow_work, &answer))
         fail (req, E_RATE_LIMITED, NULL);
     reply_message (req, 200, req_print (req, "%d", answer));
@@ -220,6 +220,7 @@ shelf_gone (req_t *req, const char *id)
 }
 
 static const field_t ms [] = { { "ms", T_INT, REQUIRED, .min = 0, .max = 60000 }, { 0 } };
+static const field_t effort [] = { { "ms", T_INT, .def = "20", .min = 0, .max = 60000 }, { 0 } };
 static const field_t size [] = { { "size", T_INT, REQUIRED }, { "broken", T_BOOL }, { 0 } };
 static const field_t about [] = { { "about", T_TEXT, .def = "all" }, { 0 } };
 static const field_t book_out [] = {
@@ -233,7 +234,7 @@ static const route_t routes [] = {
             .spec.key = "user", .serial = BY_ID),
     ACTION ("books.turn", "POST", "/books/:id/turn", turn, .serial = BY_ID),
     ACTION ("kit.nap", "GET", "/kit/nap", nap, .spec.in = ms),
-    ACTION ("kit.work", "POST", "/kit/work", work),
+    ACTION ("kit.work", "POST", "/kit/work", work, .spec.in = effort),
     ACTION ("kit.download", "GET", "/kit/download", download, .spec.in = size,
             .spec.reply = "stream"),
     ACTION ("kit.upload", "POST", "/kit/upload", upload, .spec.upload = true),
