@@ -360,10 +360,22 @@ body_prepare (request_t *req)
     return true;
 }
 
+//  libwebsockets closes now. What the peer was told must arrive although it still sends.
+static int
+conn_cut (conn_t *conn)
+{
+    linger_take (conn->edge, conn->fd);
+    return -1;
+}
+
 int
 request_body_end (conn_t *conn)
 {
     request_t *req = conn->request;
+    //  Where bytes are left behind a body, libwebsockets may say for ever that it is whole.
+    if (conn->body_ended)
+        return conn_cut (conn);
+    conn->body_ended = true;
     if (!req || conn->closing || req->body_done || req->answered)
         return 0;
     if (req->body_seen != req->body_size)
@@ -377,19 +389,28 @@ request_body_end (conn_t *conn)
     return 0;
 }
 
+//  Is that the beginning of the request itself, perhaps cut where the body would end?
+static bool
+is_own_head (const request_t *req, const char *data, size_t size)
+{
+    const char *verb = verb_name (req->verb);
+    size_t length = strlen (verb), blank = 0;
+    while (blank < size && (data [blank] == '\r' || data [blank] == '\n'))
+        blank++;
+    data += blank;
+    size -= blank;
+    return memcmp (data, verb, size < length ? size : length) == 0
+        && (size <= length || data [length] == ' ');
+}
+
 int
 request_body (conn_t *conn, const char *data, size_t size)
 {
     request_t *req = conn->request;
     if (!req || conn->closing || req->body_done || req->answered || size == 0)
         return 0;
-    //  A request that was pipelined behind another and has a body: 4.1 hands us its own header as
-    //  the body.
-    const char *verb = verb_name (req->verb);
-    size_t length = strlen (verb);
-    if (req->body_seen == 0 && conn->served > 1 && size > length + 1
-        && memcmp (data, verb, length) == 0 && data [length] == ' ' && data [length + 1] == '/')
-        return -1;
+    if (req->body_seen == 0 && req->maybe_behind && is_own_head (req, data, size))
+        return conn_cut (conn);
     //  4.3 hands over what is pipelined behind the body as body, and never says that it is whole.
     bool excess = req->body_seen + size > req->body_size;
     if (excess) {
@@ -625,6 +646,30 @@ request_route (request_t *req)
     }
 }
 
+//  Was this request read together with the one before it? A request with a body that is served out
+//  of what libwebsockets keeps gets its own header as body, and endless news of its end. Whether it
+//  keeps something shows in whether it would wait; *maybe: somebody else's bytes do that, too.
+static bool
+read_ahead (conn_t *conn, bool *maybe)
+{
+    struct lws_context *context = conn->edge->context;
+    lws_rx_flow_control (conn->wsi, 0);
+    bool others = lws_service_adjust_timeout (context, 1, 0) == 0;
+    lws_rx_flow_control (conn->wsi, 1);
+    bool any = lws_service_adjust_timeout (context, 1, 0) == 0;
+    *maybe = others;
+    return any && !others;
+}
+
+//  Will libwebsockets look for a body? Where no length is given it waits for 100 MiB.
+static bool
+brings_body (const request_t *req)
+{
+    return req->body_size || req->verb == VERB_POST || req->verb == VERB_PUT
+        || req->verb == VERB_PATCH
+        || lws_hdr_total_length (req->conn->wsi, WSI_TOKEN_HTTP_CONTENT_LENGTH) > 0;
+}
+
 int
 request_begin (conn_t *conn, const char *path, size_t size)
 {
@@ -637,14 +682,18 @@ request_begin (conn_t *conn, const char *path, size_t size)
     read_common (req);
     error_code_t length = read_length (req);
     bool host = *req->host || req->http10;
+    bool behind = conn->served > 1 && brings_body (req) && read_ahead (conn, &req->maybe_behind);
+    conn->body_ended = false;
     //  From here on our own deadlines hold.
     lws_set_timeout (conn->wsi, NO_PENDING_TIMEOUT, 0);
-    if (length || !line || !host) {
+    if (length || !line || !host || behind) {
         req->close = true;
         request_refuse (req, length ? length : E_INVALID,
                         length == E_INVALID ? "content-length is not one plain number"
                         : length ? "transfer-encoding is not supported, send a content-length"
-                        : !host ? "host header is missing" : "path or query is not valid");
+                        : !host ? "host header is missing"
+                        : !line ? "path or query is not valid"
+                        : "a request with a body must wait for the answer to the one before it");
     }
     else
         request_route (req);
@@ -652,5 +701,5 @@ request_begin (conn_t *conn, const char *path, size_t size)
     req = conn->request;
     if (req && req->body_done)
         lws_rx_flow_control (conn->wsi, 0);
-    return 0;
+    return behind ? conn_cut (conn) : 0;
 }
