@@ -102,7 +102,7 @@ s_commit (req_t *req, const char *notebook, const char *statement, const char *c
         if (result.code == E_NONE || claim_is_fence (&result))
             return;
         //  Each of these statements changes nothing when it is run again.
-        if (result.code != E_UNAVAILABLE) {
+        if (!error_retry (result.code)) {
             log_error ("execution is not kept", "statement", statement, "id", params [0], "why",
                        result.raw);
             return;

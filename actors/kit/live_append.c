@@ -124,7 +124,7 @@ s_done (void *arg, db_result_t *results, size_t result_count)
         self->alone = false;
     if (result->code == E_NONE)
         s_committed (self, result->result, count);
-    else if (result->code == E_UNAVAILABLE && !claim_is_fence (result)) {
+    else if (error_retry (result->code) && !claim_is_fence (result)) {
         if (result->unknown)
             self->repeat = count;
         ltimer_set (self->again, AGAIN);

@@ -20,7 +20,8 @@ READ = [*DATABASE, "bus.send", "kit.co", "kit.answer"]
 DEADLY = ["db.send", "db.sync", "db.read", "db.commit", "bus.event", "kit.store", "kit.answer"]
 #  What may be answered besides the good answer and "not now".
 CLEAR = {"db.statement": (500, "INTERNAL"), "db.full": (507, "STORAGE_FULL")}
-NOT_NOW = [(503, "UNAVAILABLE"), *CLEAR.values()]
+#  Also to who asks again while the first request is still under way.
+NOT_NOW = [(503, "UNAVAILABLE"), (409, "CONFLICT"), *CLEAR.values()]
 #  What comes by only some time after a connection was lost.
 LATER = {"db.dial": "db.ended:1,"}
 TURNS_MAX = 12
@@ -239,6 +240,16 @@ def test_lines_of_a_log_are_kept_once_and_in_order(world, ann, name):
     assert turns(world, name, one) >= 1, "nothing fails there"
 
 
+def test_lines_wait_for_room_on_a_full_disk(world, ann):
+    channel, count = f"user:{ann.id}/lines", "SELECT count (*) FROM kit.live_log WHERE ch = %s"
+    faults(world, "db.full:1+")
+    ann.call("kit.append", None, {"ch": channel, "count": 40})
+    wait_for(lambda: world.operator.call("kit.faults")["db.full"]["failed"] >= 3, "three attempts")
+    assert world.sql(count, channel) == [(0,)]
+    faults(world, "none")
+    wait_for(lambda: world.sql(count, channel) == [(40,)], "40 lines")
+
+
 MIXED = ("db.commit:every/7,db.sent:every/11,db.sync:every/13,db.deadlock:every/9,db.ended:every/17,"
          "bus.send:every/5,kit.co:every/19,bus.event:every/3,db.read:every/23")
 
@@ -319,6 +330,11 @@ def test_slow_places_delay_and_nothing_else(world, ann):
     faults(world, "db.commit:1+=delay20,bus.send:1+=delay5")
     assert until_good(world, ann, 201, "books.create", None, {"title": "slow"})
     assert faults(world, "none")["db.commit"] >= 1
+
+
+def test_a_client_that_slept_asks_again_what_the_broker_forgot(world):
+    world.operator._loop.post(time.sleep, 3)     # four heartbeats are two seconds
+    assert world.operator.call("broker.stats", timeout=8, idempotent=True)["peers"] >= 1
 
 
 def test_nothing_is_left_of_it(world, ann):

@@ -20,6 +20,7 @@ import time
 TESTS = pathlib.Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(TESTS / "soak"), str(TESTS / "api"), str(TESTS.parent / "proto" / "python")]
 
+import busbar                                    # noqa: E402
 from people import Crowd                         # noqa: E402
 from stack import Stack, free_port, wait_for     # noqa: E402
 from watch import Watch                          # noqa: E402
@@ -64,8 +65,10 @@ def period(stack, watch, seconds, share, pace, note):
         extra.start()
     ends = time.monotonic() + seconds
     while time.monotonic() < ends:
-        watch.sample()
-        note(watch.rows[-1])
+        try:
+            note(watch.sample())
+        except busbar.BusError as error:
+            crowd.failed("Watch", error)
         crowd.over.wait(min(max(1.0, seconds / 360), max(0.0, ends - time.monotonic())))
     crowd.stop()
     if extra:
@@ -97,6 +100,8 @@ def soak(seconds, share=0.5, pace=1.0, warm=WARM, log=None):
         grown = watch.judge(rest, at_rest(watch, rest), seconds >= 600)
         watch.close()
     finally:
+        if log:
+            pathlib.Path(log + ".stderr").write_text(stack.log_text())
         code = stack.stop()
     failures = early.failures + crowd.failures
     if code:

@@ -76,7 +76,7 @@ class Watch:
             if slot.split(".")[0] in ("identity", "platform", "kernels"):
                 self._of_actor(row, slot)
         self._of_edge(row)
-        stats = self.bus.call("broker.stats")
+        stats = self.bus.call("broker.stats", idempotent=True)
         row |= {f"broker {name}": stats[name] for name in ("peers", "channels", "relayed_now")}
         self.rows.append(row)
         return row

@@ -149,7 +149,10 @@ class Bus:
             self._directory(message)
         elif number == wire.REFUSED:
             if message.code == "UNKNOWN":
+                # we were silent for too long: what we asked through it meanwhile is forgotten
                 self.say_hello()
+                if self.welcomed:
+                    self.broker_lost()
             elif message.code == "UNAVAILABLE":
                 # identity is not there (yet): tick() says HELLO again
                 self.trouble = Refused(503, message.code, message.text)
