@@ -19,6 +19,7 @@ static const command_t s_commands [] = {
     { "routes",  routes_command,  "list the methods and paths that live actors announce" },
     { "top",     top_command,     "watch processes, methods, rates and latencies" },
     { "actor",   actor_command,   "run a Python actor beside a running system" },
+    { "conform", conform_command, "look whether a client or actor of yours keeps to the protocol" },
     { "token",   token_command,   "make an access token for a user" },
     { "key",     key_command,     "make a key for a program that connects from outside" },
     { "migrate", migrate_command, "bring the database schema up or down" },

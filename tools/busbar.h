@@ -32,6 +32,7 @@ int key_command (int argc, char **argv);
 int backup_command (int argc, char **argv);
 int restore_command (int argc, char **argv);
 int actor_command (int argc, char **argv);
+int conform_command (int argc, char **argv);
 int version_command (int argc, char **argv);
 
 //  opt_read with its results as exit codes: DONE_OK to go on, -1 when --help was answered.

@@ -86,6 +86,36 @@ def test_manual_and_completion(root):
     assert done.stdout.split() == ["migrate", "--instances"]
 
 
+def test_conform_runs_from_there(root):
+    script = root / "usr/share/busbar/tools/conform/python_client.py"
+    done = subprocess.run([root / "usr/bin/busbar", "conform", "client", "/usr/bin/python3", script],
+                          cwd="/", env={"PATH": "/usr/bin:/bin"}, capture_output=True, text=True,
+                          check=False, timeout=120)
+    assert done.returncode == 0 and " passed, 0 failed" in done.stdout, done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("page", ["man1/busbar.1", "man7/busbar-actor.7"])
+def test_manual_pages_have_no_errors(root, page):
+    path = root / "usr/share/man" / page
+    tools = {"man": ["--warnings", "--encoding=UTF-8", "-l"], "mandoc": ["-Tlint", "-Wwarning"]}
+    there = [name for name in tools if shutil.which(name)]
+    if not there:
+        pytest.skip("neither man nor mandoc is installed")
+    for name in there:
+        done = subprocess.run([name, *tools[name], path], capture_output=True, text=True, check=False)
+        said = done.stderr + (done.stdout if name == "mandoc" else "")
+        assert done.returncode == 0 and not said, said
+
+
+def test_every_command_is_in_the_manual(root):
+    text = subprocess.run([root / "usr/bin/busbar", "--help"], capture_output=True, text=True,
+                          check=True).stdout
+    commands = [line.split()[0] for line in text.splitlines() if line.startswith("  ")]
+    page = (root / "usr/share/man/man1/busbar.1").read_text()
+    assert len(commands) >= 12
+    assert [name for name in commands if f".B {name}" not in page] == []
+
+
 def test_unit_names_what_is_installed(root):
     unit = (root / "usr/lib/systemd/system/busbar.service").read_text()
     assert "ExecStart=/usr/bin/busbar up" in unit and "@" not in unit.replace("@system-service", "") \

@@ -36,6 +36,8 @@ _busbar ()
         call:*)
             [ "$COMP_CWORD" != 2 ] || COMPREPLY=($(compgen -W "$(_busbar_methods)" -- "$word")) ;;
         migrate:*) COMPREPLY=($(compgen -W 'up down status new' -- "$word")) ;;
+        conform:*)
+            [ "$COMP_CWORD" != 2 ] || COMPREPLY=($(compgen -W 'client actor' -- "$word")) ;;
         key:*) COMPREPLY=($(compgen -W 'new' -- "$word")) ;;
         actor:* | backup:* | restore:*) COMPREPLY=($(compgen -f -- "$word")) ;;
     esac

@@ -20,7 +20,7 @@ from .bus import CHUNK_CREDIT, Bus
 from .config import Config
 from .errors import TEXT, Fail
 from .fields import check, declare
-from .loop import Loop, options
+from .loop import Loop, deliver, options
 
 log = logging.getLogger("busbar")
 
@@ -387,11 +387,7 @@ class Actor:
                 return
             if len(parts) != 2:
                 continue
-            try:
-                for message in wire.unpack(parts[1]):
-                    self._message(None, parts[0], message)
-            except Exception:
-                log.warning("message dropped\n%s", traceback.format_exc())
+            deliver(parts[1], lambda message: self._message(None, parts[0], message))
 
     def _send(self, link, peer, number, fields):
         if link:

@@ -298,6 +298,10 @@ class Bus:
                 and (call.slot is None or entry["slot"] == call.slot)]
         if not live:
             return None
+        route = live[0]["methods"][call.method]
+        if route.get("idempotent") or route.get("verb") == "GET" \
+                or (call.meta or {}).get("idempotency_key"):
+            call.idempotent = True
         if call.key:
             # who claimed it and is leaving still owns it: there are never two owners
             names = {entry["name"] for entry in live}
@@ -389,6 +393,8 @@ class Bus:
         if call.id in self.calls:
             if call.target:
                 call.target.link.send(wire.CANCEL, id=call.id)
+            elif call in self.waiting:
+                self.waiting.remove(call)
             self._forget(call)
 
     def _forget(self, call):

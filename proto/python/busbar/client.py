@@ -80,6 +80,22 @@ class ClientBus(Bus):
             feed.tick(now)
 
 
+class Pending:
+    """A call under way."""
+
+    def __init__(self, client, timeout):
+        self._client, self._timeout, self._answers = client, timeout, queue.SimpleQueue()
+
+    def wait(self):
+        """(status, body, meta). Raises BusError."""
+        return _checked(self._client._wait(self._answers, self._timeout))
+
+    def cancel(self):
+        """Nobody waits any more: wait() raises, the actor is told."""
+        self._client._loop.post(self._client._bus.cancel, self._call)
+        self._answers.put((499, {"code": "CANCELLED", "error": "given up by the caller"}, {}))
+
+
 class Client:
     """Calls, streams and subscriptions.
 
@@ -142,11 +158,17 @@ class Client:
     def request(self, method, params=None, body=None, *, key="", timeout=30, idempotent=False,
                 meta=None, slot=None, **fields):
         """Like call(), but gives (status, body, meta)."""
-        answers = queue.SimpleQueue()
-        call = Call(method, params, _body(body, fields), key, timeout, idempotent, meta,
-                    lambda *answer: answers.put(answer), slot=slot)
-        self._loop.post(self._bus.start, call)
-        return _checked(self._wait(answers, timeout))
+        return self.begin(method, params, body, key=key, timeout=timeout, idempotent=idempotent,
+                          meta=meta, slot=slot, **fields).wait()
+
+    def begin(self, method, params=None, body=None, *, key="", timeout=30, idempotent=False,
+              meta=None, slot=None, **fields):
+        """Send a call and go on: wait() gives what request() gives, cancel() gives it up."""
+        pending = Pending(self, timeout)
+        pending._call = Call(method, params, _body(body, fields), key, timeout, idempotent, meta,
+                             lambda *answer: pending._answers.put(answer), slot=slot)
+        self._loop.post(self._bus.start, pending._call)
+        return pending
 
     def stream(self, method, params=None, body=None, *, key="", timeout=30, meta=None, **fields):
         """Iterate the chunks (bytes) of a streamed answer; leaving early cancels it."""

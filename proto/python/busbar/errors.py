@@ -50,7 +50,7 @@ class Fail(Exception):
         raise busbar.Fail("CONFLICT", "cluster is running", status="is running")
     """
 
-    def __init__(self, code, text=None, **details):
+    def __init__(self, code, text=None, /, **details):
         if code not in STATUS:
             raise ValueError(f"{code} is no error code")
         self.code = code

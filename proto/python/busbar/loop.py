@@ -28,6 +28,21 @@ def options(socket):
     socket.setsockopt(zmq.HANDSHAKE_IVL, 2000)
 
 
+def deliver(frame, handle):
+    """The messages of a frame, one by one. False: it ended malformed; what came before that holds."""
+    try:
+        for message in wire.unpack(frame):
+            try:
+                handle(message)
+            except Exception:
+                # whatever somebody says must not end the loop that serves everybody else
+                log.warning("message dropped\n%s", traceback.format_exc())
+    except ValueError as error:
+        log.warning("malformed frame: %s", error)
+        return False
+    return True
+
+
 class Loop:
     """Sockets and their callbacks, timers by polling, and functions posted by other threads."""
 
@@ -163,13 +178,8 @@ class Link:
             if len(parts) != 1:
                 self.malformed += 1
                 continue
-            try:
-                for message in wire.unpack(parts[0]):
-                    self.on_message(message)
-            except Exception:
-                # whatever somebody says must not end the loop that serves everybody else
+            if not deliver(parts[0], self.on_message):
                 self.malformed += 1
-                log.warning("message dropped\n%s", traceback.format_exc())
 
     def send(self, number, **fields):
         data = wire.pack(number, **fields)

@@ -86,8 +86,8 @@ def pack(number, **fields):
 
 
 def unpack(frame):
-    """The messages of a frame. Raises ValueError when the frame is malformed; messages with
-    numbers that we do not know are left out."""
+    """The messages of a frame. Raises ValueError where the frame is malformed; messages with
+    numbers that we do not know are left out, and those with a field of another type."""
     unpacker = msgpack.Unpacker(raw=False, strict_map_key=False, ext_hook=_ext,
                                 max_buffer_size=max(FRAME_MAX * 2, len(frame) + 1))
     unpacker.feed(frame)
@@ -100,22 +100,28 @@ def unpack(frame):
             fields = FIELDS.get(values[0])
             if fields is None:
                 continue
-            message = Message()
-            message.number = values[0]
-            for place, (name, empty) in enumerate(fields, 1):
-                value = values[place] if place < len(values) else empty
-                if value is None:
-                    value = empty
-                elif empty is not None and not _fits(value, empty):
-                    raise ValueError(f"field {name} has another type")
-                message[name] = value
-            yield message
+            message = _read(values, fields)
+            if message is not None:
+                yield message
     except ValueError:
         raise
     except Exception as error:
         raise ValueError(str(error)) from error
     if at != len(frame):
         raise ValueError("the frame ends inside a message")
+
+
+def _read(values, fields):
+    message = Message()
+    message.number = values[0]
+    for place, (name, empty) in enumerate(fields, 1):
+        value = values[place] if place < len(values) else empty
+        if value is None:
+            value = empty
+        elif empty is not None and not _fits(value, empty):
+            return None
+        message[name] = value
+    return message
 
 
 def _fits(value, empty):
