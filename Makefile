@@ -268,6 +268,14 @@ fuzz: $(FUZZERS:%=$(BUILD)/fuzz/%)
 	    $(BUILD)/fuzz/$$name -max_total_time=$(SECONDS_EACH) -verbosity=0 -print_final_stats=1 \
 	        -artifact_prefix=$(BUILD)/fuzz/ $(BUILD)/fuzz/found-$$name tests/fuzz/corpus/$$name; done
 
+#  Hostile clients against a whole running system that is watched by sanitizers; what was found stays in
+#  build/fuzz-edge. `tests/chaos/raw_fuzz.py --seed N --case M` repeats one.
+.PHONY: fuzz-edge
+fuzz-edge:
+	@$(MAKE) --no-print-directory BUILD=$(BUILD)/san SAN=address,undefined all
+	@BUSBAR_BIN=$(abspath $(BUILD))/san/bin BUSBAR_TEST_PATIENCE=180 tests/chaos/raw_fuzz.py \
+	    --seconds $(or $(SECONDS),60) --out $(BUILD)/fuzz-edge $(if $(SEED),--seed $(SEED))
+
 #  Includes point one way: proto <- db <- kit <- actors, proto <- broker, proto <- edge.
 SOURCES = $(wildcard proto/*.[ch] db/*.[ch] broker/*.[ch] edge/*.[ch] tools/*.[ch] actors/*.[ch] \
     actors/*/*.[ch] tests/unit/*.[ch] tests/fuzz/*.c)
