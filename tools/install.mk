@@ -61,7 +61,7 @@ deb-tree:
 	@$(MAKE) --no-print-directory install
 
 #  Debian 12 and 13 from nothing, each in a room of its own, and what the README promises tried there.
-#  As root; SUITES="12 13", STEPS="tour test package", BENCH=1, PREVIOUS=commit (tests/cleanroom/run.sh).
+#  As root; SUITES="12 13", STEPS="tour test package container", BENCH=1, PREVIOUS=commit (tests/cleanroom/run.sh).
 .PHONY: cleanroom
 cleanroom:
 	@tests/cleanroom/run.sh $(BUILD)

@@ -4,15 +4,15 @@
 #
 #      tests/cleanroom/run.sh BUILD          as root
 #
-#  SUITES="12 13" picks Debian releases, STEPS="tour test package" what is done there; BENCH=1 adds the
-#  bench, its table is kept as bench-12.md. PREVIOUS=<commit> upgrades from the package of that commit.
+#  SUITES="12 13" picks Debian releases, STEPS="tour test package container" what is done there; BENCH=1 adds
+#  the bench, its table is kept as bench-12.md. PREVIOUS=<commit> upgrades from the package of that commit.
 #  The mirror, its keys and what this host trusts come from this host.
 set -u
 
 here=$(cd "$(dirname "$0")" && pwd)
 top=$(cd "$here/../.." && pwd)
 place=$(mkdir -p "$1/cleanroom" && cd "$1/cleanroom" && pwd)
-steps=${STEPS:-tour test package}
+steps=${STEPS:-tour test package container}
 [ -z "${BENCH:-}" ] || steps="$steps bench"
 
 if [ "$(id -u)" != 0 ]; then
@@ -79,6 +79,7 @@ make_host_settings ()
     if ls /usr/local/share/ca-certificates/*.crt >/dev/null 2>&1; then
         cp /usr/local/share/ca-certificates/*.crt "$root/usr/local/share/ca-certificates/"
         chroot "$root" update-ca-certificates >/dev/null 2>&1
+        printf '[global]\ncert = /etc/ssl/certs/ca-certificates.crt\n' >"$root/etc/pip.conf"
     fi
 }
 
@@ -121,6 +122,10 @@ step ()
         cp "$root"/home/dev/*.deb "$root-package/srv/room/"
         inside "$root-package" root /srv/room/package.sh
         ;;
+    container)
+        #  It says which Debian.
+        ! grep -q "^FROM debian:$number-slim" "$top/tools/container/Containerfile" || step_container
+        ;;
     *)
         inside "$root" dev "/srv/room/$1.sh"
         ;;
@@ -147,20 +152,28 @@ visit ()
     [ -z "$failed" ]
 }
 
-status=0
-for number in ${SUITES:-12 13}; do
-    began=$SECONDS
-    log=$place/room-$number.log
-    #  What a failure leaves lying is of use to whoever asks why.
-    if visit >"$log" 2>&1; then
-        verdict=passed
-        rm -rf --one-file-system "$place/room-$number" "$place/room-$number-package"
-    else
-        verdict="failed:$failed, see $log"
-        status=1
-    fi
-    tests=$(grep -E '^[0-9]+ passed, [0-9]+ failed' "$log" | tail -n 1)
-    echo "cleanroom debian $number: $verdict (${steps// /, }${tests:+: $tests}; $((SECONDS - began)) s)" \
-        | tee -a "$log"
-done
-exit $status
+. "$here/container.sh"
+
+#  Read as a whole before it begins: whoever works on this file meanwhile does no harm.
+main ()
+{
+    local status=0 number failed began log verdict tests
+    for number in ${SUITES:-12 13}; do
+        began=$SECONDS
+        log=$place/room-$number.log
+        #  What a failure leaves lying is of use to whoever asks why.
+        if visit >"$log" 2>&1; then
+            verdict=passed
+            rm -rf --one-file-system "$place/room-$number" "$place/room-$number"-*
+        else
+            verdict="failed:$failed, see $log"
+            status=1
+        fi
+        tests=$(grep -E '^[0-9]+ passed, [0-9]+ failed' "$log" | tail -n 1)
+        echo "cleanroom debian $number: $verdict (${steps// /, }${tests:+: $tests}; $((SECONDS - began)) s)" \
+            | tee -a "$log"
+    done
+    exit $status
+}
+
+main
