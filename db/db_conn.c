@@ -10,6 +10,10 @@
 #define BACKOFF_MIN 50
 #define BACKOFF_MAX 2000
 #define DIAL_PATIENCE 5000
+//  Beyond the time that PostgreSQL gives a statement. Who says nothing for that long is gone, and
+//  without telling: its machine, or the net in between.
+#define SILENCE_MORE 5000
+#define DOUBT 500
 
 static const char *
 s_lane_name (db_lane_t lane)
@@ -54,10 +58,25 @@ conn_close (conn_t *conn)
 
 //  ---- input and output ----
 
+//  SLOW statements may take as long as they like.
+static bool
+s_owes_an_answer (const conn_t *conn)
+{
+    return conn->first && conn->lane != DB_SLOW;
+}
+
+static int64_t
+s_silence (const conn_t *conn)
+{
+    return conn->db->statement_timeout + SILENCE_MORE;
+}
+
 static void
 s_flush (void *arg)
 {
     conn_t *conn = arg;
+    if (conn->state == CONN_UP && s_owes_an_answer (conn) && !ltimer_active (conn->timer))
+        ltimer_set (conn->timer, s_silence (conn));
     bool breaks = conn->first && fault (DB_FLUSH);
     int rc = conn->broken || breaks ? -1 : PQflush (conn->pg);
     if (rc < 0 || (rc == 0 && conn->first && fault (DB_SENT)))
@@ -79,6 +98,8 @@ s_ready (void *arg, uint32_t events)
     bool alive = !(conn->first && fault (DB_READ)) && PQconsumeInput (conn->pg);
     //  What came before the end still counts: a commit may have been confirmed.
     pipe_read (conn);
+    conn->heard = loop_now (conn->db->loop);
+    conn->doubted = false;
     if (!alive || conn->broken) {
         if (conn->why [0] == 0)
             s_keep_why (conn);
@@ -189,15 +210,38 @@ s_dial (void *arg, uint32_t events)
 }
 
 static void
+s_give_up (conn_t *conn, int64_t patience)
+{
+    snprintf (conn->why, sizeof conn->why, "no answer in %lld ms", (long long) patience);
+    conn_close (conn);
+}
+
+//  It is up and may have been silent for too long. If it was we who slept, what it said is still to
+//  be read.
+static void
+s_look (conn_t *conn)
+{
+    int64_t patience = s_silence (conn), silent = loop_now (conn->db->loop) - conn->heard;
+    if (!s_owes_an_answer (conn))
+        return;
+    if (silent >= patience && conn->doubted)
+        s_give_up (conn, patience);
+    else {
+        conn->doubted = silent >= patience;
+        ltimer_set (conn->timer, conn->doubted ? DOUBT : patience - silent);
+    }
+}
+
+static void
 s_timer (void *arg)
 {
     conn_t *conn = arg;
     if (conn->state == CONN_DOWN)
         conn_open (conn);
-    else {
-        snprintf (conn->why, sizeof conn->why, "no answer in %d ms", DIAL_PATIENCE);
-        conn_close (conn);
-    }
+    else if (conn->state == CONN_UP)
+        s_look (conn);
+    else
+        s_give_up (conn, DIAL_PATIENCE);
 }
 
 static void
@@ -218,8 +262,11 @@ conn_open (conn_t *conn)
         conn->flush.arg = conn;
     }
     conn->why [0] = 0;
-    const char *keys [] = { "dbname", "fallback_application_name", "client_encoding", NULL };
-    const char *values [] = { db->conninfo, db->who, "UTF8", NULL };
+    //  What dbname holds overrides what stands before it.
+    const char *keys [] = { "keepalives_idle", "keepalives_interval", "keepalives_count",
+                            "tcp_user_timeout", "dbname", "fallback_application_name",
+                            "client_encoding", NULL };
+    const char *values [] = { "30", "10", "3", "30000", db->conninfo, db->who, "UTF8", NULL };
     conn->pg = PQconnectStartParams (keys, values, 1);
     conn->state = CONN_DIALLING;
     ltimer_set (conn->timer, DIAL_PATIENCE);

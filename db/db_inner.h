@@ -75,7 +75,9 @@ struct conn {
     bool stepped;            //  the step at hand has had a result
     PGconn *pg;
     watch_t *watch;
-    ltimer_t *timer;         //  until the next attempt, or patience with this one
+    ltimer_t *timer;         //  until the next attempt, or patience with this one or its silence
+    int64_t heard;           //  when something came, or was sent with nothing under way
+    bool doubted;            //  silent for so long that it is closed next time
     ltimer_t *deadline;      //  of the SLOW statement in flight
     db_cancel_t *cancel;
     int64_t backoff;

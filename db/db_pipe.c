@@ -38,6 +38,8 @@ segment_new (conn_t *conn, void (*ended) (segment_t *, bool), void *arg)
     self->room = sizeof self->few / sizeof *self->few;
     self->ended = ended;
     self->arg = arg;
+    if (!conn->first)
+        conn->heard = loop_now (conn->db->loop);
     if (conn->last)
         conn->last->next = self;
     else

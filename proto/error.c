@@ -29,6 +29,7 @@ static const struct {
     { "23P01", E_CONFLICT },           //  exclusion
     { "23502", E_INVALID },
     { "23514", E_INVALID },
+    { "25006", E_UNAVAILABLE },        //  read only: a standby, not our server
     { "53100", E_STORAGE_FULL },
     { "54000", E_TOO_LARGE },
     { "55P03", E_UNAVAILABLE },        //  lock not available
