@@ -228,10 +228,10 @@ s_load (req_t *req)
     live_load (req);
     req->actor->epoch = req->kit->epoch;
     claims_load (req);
-    if (req->actor->load)
-        req->actor->load (req);
     if (req->actor->orphans)
         req->actor->orphans (req);
+    if (req->actor->load)
+        req->actor->load (req);
 }
 
 static void

@@ -120,7 +120,8 @@ struct actor {
     //  Another instance has the claim now: stop what goes on under this key, and write nothing. Set
     //  by actors that make claims (claim.h).
     void (*on_fenced) (actor_t *actor, const char *key);
-    //  Claims of an instance that is gone were given up: end what is nobody's now. At start, too.
+    //  Claims of an instance that is gone were given up: end what is nobody's now. Also before
+    //  `load`.
     CO void (*orphans) (req_t *req);
     void *state;                 //  the actor's own
 
