@@ -70,38 +70,27 @@ identity_find (req_t *req)
     reply_row (req, 200, user);
 }
 
-static void
-change_grant (req_t *req, const char *statement, const char *role)
-{
-    unit_t *unit = unit_new (req);
-    if (role)
-        unit_add (unit, statement, req_str (req, "user"), req_str (req, "audience"), role);
-    else
-        unit_add (unit, statement, req_str (req, "user"), req_str (req, "audience"));
-    if (req_str (req, "user"))
-        unit_also (unit, "grants_event", req_str (req, "user"));
-    row_t rows = unit_commit (unit);
-    if (role && row_none (rows))
-        fail_field (req, E_NOT_FOUND, "user", "is unknown");
-    if (!req_str (req, "user"))
-        for (int i = 0; i < rows_count (rows); i++) {
-            unit_t *news = unit_new (req);
-            unit_add (news, "grants_event", row_str (rows_at (rows, i), "user_id"));
-            unit_commit (news);
-        }
-    reply_message (req, 200, role ? "Granted" : "Revoked");
-}
-
 void
 identity_grant (req_t *req)
 {
-    change_grant (req, "grant_put", req_str (req, "role") ? req_str (req, "role") : "viewer");
+    unit_t *unit = unit_new (req);
+    unit_add (unit, "grant_put", req_str (req, "user"), req_str (req, "audience"),
+              req_str (req, "role") ? req_str (req, "role") : "viewer");
+    if (req_str (req, "user"))
+        unit_also (unit, "grants_event", req_str (req, "user"));
+    if (row_none (unit_commit (unit)))
+        fail_field (req, E_NOT_FOUND, "user", "is unknown");
+    reply_message (req, 200, "Granted");
 }
 
 void
 identity_ungrant (req_t *req)
 {
-    change_grant (req, "grant_delete", NULL);
+    unit_t *unit = unit_new (req);
+    unit_add (unit, "grant_delete", req_str (req, "user"), req_str (req, "audience"));
+    unit_also (unit, "grants_event_all");
+    unit_commit (unit);
+    reply_message (req, 200, "Revoked");
 }
 
 //  Edges and the door fail closed when they hear nothing for 30 s, and see holes by `off`.

@@ -42,20 +42,13 @@ orgs_update (req_t *req)
     reply_found (req, 200, row);
 }
 
-//  Every former member's edges must hear of it.
-static void
-tell_members (req_t *req, const char *users)
-{
-    unit_t *unit = unit_new (req);
-    unit_add (unit, "grants_event_all", users);
-    unit_commit (unit);
-}
-
 void
 orgs_delete (req_t *req)
 {
     unit_t *unit = unit_new (req);
     unit_add (unit, "org_delete", req_user (req), req_id (req), audit_meta (req));
+    unit_also (unit, "grants_event_all");
+    unit_message (unit, "Deleted");
     row_t row = unit_commit (unit);
     if (row_none (row))
         fail (req, E_NOT_FOUND, "organization not found");
@@ -63,7 +56,6 @@ orgs_delete (req_t *req)
         fail (req, row_bool (row, "personal") ? E_CONFLICT : E_FORBIDDEN,
               row_bool (row, "personal") ? "a personal organization goes with its user"
                                          : "only the owner deletes an organization");
-    tell_members (req, row_str (row, "users"));
     reply_message (req, 200, "Deleted");
 }
 

@@ -195,44 +195,72 @@ users_update (req_t *req)
     reply_body (req, 200, unit_commit (unit), "user");
 }
 
+//  What is answered is what a repeated request will get, too.
+typedef void (answer_fn) (req_t *req, row_t row, buf_t *body);
+
 static void
-delete_user (req_t *req)
+commit_answer (req_t *req, unit_t *unit, answer_fn *answer)
+{
+    unit_answer (unit, answer);
+    row_t row = unit_commit (unit);
+    if (row_none (row))
+        fail (req, E_NOT_FOUND, "user not found");
+    buf_t *body = req_buf (req);
+    answer (req, row, body);
+    reply_mp (req, 200, mp_buf (body));
+}
+
+static void
+delete_user (req_t *req, answer_fn *answer)
 {
     const char *id = subject (req, false);
     saga_delete (req, "user", id);
     unit_t *unit = unit_new (req);
     unit_add (unit, "user_delete", id, audit_meta (req));
-    if (row_none (unit_commit (unit)))
-        fail (req, E_NOT_FOUND, "user not found");
+    commit_answer (req, unit, answer);
+}
+
+static void
+answer_true (req_t *req, row_t row, buf_t *body)
+{
+    (void) req;
+    if (!row_none (row))
+        mp_put_bool (body, true);
 }
 
 void
 users_delete (req_t *req)
 {
-    delete_user (req);
-    reply_json (req, 200, TEXT ("true"));
+    delete_user (req, answer_true);
 }
 
 static void
-reply_status (req_t *req, const char *id, const char *name, const char *value, bool active)
+answer_deleted (req_t *req, row_t row, buf_t *body)
 {
-    buf_t *body = req_buf (req);
-    mp_put_map (body, value ? 3 : 2 + (name != NULL));
+    (void) req;
+    if (row_none (row))
+        return;
+    mp_put_map (body, 2);
     mp_pair_str (body, "status", "success");
-    if (id)
-        mp_pair_str (body, "user_id", id);
-    if (value)
-        mp_pair_str (body, name, value);
-    else if (name)
-        mp_pair_bool (body, name, active);
-    reply_mp (req, 200, mp_buf (body));
+    mp_pair_str (body, "message", "User deleted");
 }
 
 void
 users_remove (req_t *req)
 {
-    delete_user (req);
-    reply_json (req, 200, TEXT ("{\"status\":\"success\",\"message\":\"User deleted\"}"));
+    delete_user (req, answer_deleted);
+}
+
+static void
+answer_active (req_t *req, row_t row, buf_t *body)
+{
+    (void) req;
+    if (row_none (row))
+        return;
+    mp_put_map (body, 3);
+    mp_pair_str (body, "status", "success");
+    mp_pair_str (body, "user_id", row_str (row, "id"));
+    mp_pair_bool (body, "is_active", row_bool (row, "is_active"));
 }
 
 static void
@@ -241,10 +269,7 @@ set_active (req_t *req, const char *value)
     const char *id = subject (req, false);
     unit_t *unit = unit_new (req);
     unit_add (unit, "user_set_active", id, value, audit_meta (req));
-    row_t row = unit_commit (unit);
-    if (row_none (row))
-        fail (req, E_NOT_FOUND, "user not found");
-    reply_status (req, id, "is_active", NULL, row_bool (row, "is_active"));
+    commit_answer (req, unit, answer_active);
 }
 
 void
@@ -259,15 +284,25 @@ users_toggle (req_t *req)
     set_active (req, NULL);
 }
 
+static void
+answer_role (req_t *req, row_t row, buf_t *body)
+{
+    (void) req;
+    if (row_none (row))
+        return;
+    mp_put_map (body, 3);
+    mp_pair_str (body, "status", "success");
+    mp_pair_str (body, "user_id", row_str (row, "id"));
+    mp_pair_str (body, "role", row_str (row, "role"));
+}
+
 void
 users_set_role (req_t *req)
 {
     const char *role = role_of (req), *id = subject (req, false);
     unit_t *unit = unit_new (req);
     unit_add (unit, "user_set_role", id, role, audit_meta (req));
-    if (row_none (unit_commit (unit)))
-        fail (req, E_NOT_FOUND, "user not found");
-    reply_status (req, id, "role", role, false);
+    commit_answer (req, unit, answer_role);
 }
 
 void

@@ -165,16 +165,18 @@ WITH g AS (INSERT INTO identity.grants (user_id, audience, role) SELECT id, $2, 
 SELECT user_id FROM g
 
 -- :name grant_delete
--- $1 user (NULL: everybody), $2 audience.
-DELETE FROM identity.grants WHERE audience = $2 AND ($1::uuid IS NULL OR user_id = $1::uuid) RETURNING user_id
+-- $1 user (NULL: everybody), $2 audience. Who lost it: busbar.users.
+WITH d AS (DELETE FROM identity.grants WHERE audience = $2 AND ($1::uuid IS NULL OR user_id = $1::uuid) RETURNING user_id)
+SELECT set_config ('busbar.users', coalesce (jsonb_agg (d.user_id), '[]')::text, true) AS _users FROM d
 
 -- :name grants_event
 -- $1 user. Tells every edge what this user may hear from now on (in the unit of the change).
 SELECT identity.grants_event ($1::uuid) AS live
 
 -- :name grants_event_all
--- $1 users as json array.
-SELECT identity.grants_event (u::uuid) AS live FROM jsonb_array_elements_text ($1::jsonb) u
+-- To those whom org_delete or grant_delete named, behind it in the same unit: only then it is gone.
+SELECT identity.grants_event (u::uuid) AS live
+  FROM jsonb_array_elements_text (coalesce (nullif (current_setting ('busbar.users', true), ''), '[]')::jsonb) u
 
 -- :name lockout_get
 -- $1 account subject, $2 address subject. Seconds to wait, 0 when free.
@@ -269,12 +271,13 @@ WITH m AS (SELECT role, organization_id FROM identity.members WHERE user_id = $1
 SELECT o.id, o.name, o.personal, m.role, o.user_id, o.created_at, o.updated_at FROM m LEFT JOIN o ON o.id = m.organization_id
 
 -- :name org_delete
--- $1 user, $2 organisation, $3 audit meta. No row: not found. Null id: not the owner, or personal. `users` lost it.
+-- $1 user, $2 organisation, $3 audit meta. No row: not found. Null id: not the owner, or personal. Who lost it: busbar.users.
 WITH m AS (SELECT m.role, m.organization_id, o.personal FROM identity.members m JOIN identity.organizations o ON o.id = m.organization_id
             WHERE m.user_id = $1 AND m.organization_id = $2),
      u AS (SELECT coalesce (jsonb_agg (user_id), '[]') AS users FROM identity.members WHERE organization_id = $2),
      d AS (DELETE FROM identity.organizations USING m WHERE id = m.organization_id AND m.role = 'owner' AND NOT m.personal RETURNING organizations.id)
-SELECT d.id, m.role, m.personal, u.users, CASE WHEN d.id IS NOT NULL THEN
+SELECT d.id, m.role, m.personal, set_config ('busbar.users', CASE WHEN d.id IS NULL THEN '[]' ELSE u.users::text END, true) AS _users,
+       CASE WHEN d.id IS NOT NULL THEN
        identity.audit_add ($1::uuid, 'organization.deleted', $3::jsonb, jsonb_build_object ('id', d.id)) END AS _audit
   FROM u, m LEFT JOIN d ON d.id = m.organization_id
 

@@ -127,6 +127,20 @@ def test_a_repeated_request_gets_the_same_answer(stack, admin, verb, path, make)
     assert user.request(verb, path, other, headers=key, expect=(400, 422))
 
 
+@pytest.mark.parametrize("verb, path, body", [
+    ("PUT", "/admin/users/{}/status", {"is_active": False}),
+    ("PUT", "/admin/users/{}/role", {"role": "analyst"}),
+    ("POST", "/admin/users/{}/toggle-active", None),
+    ("DELETE", "/admin/users/{}", None), ("DELETE", "/users/{}", None)])
+def test_a_repeated_change_of_somebody_gets_the_same_answer(admin, verb, path, body):
+    made = admin.post("/users", {"email": address("again"), "password": PASSWORD}, expect=201)
+    key, path = {"Idempotency-Key": uuid.uuid4().hex}, path.format(made["id"])
+    first = admin.request(verb, path, body, headers=key, expect=200)
+    second = admin.request(verb, path, body, headers=key, expect=200)
+    assert second.json() == first.json()
+    assert second.headers["idempotency-replayed"] == "true"
+
+
 def test_a_refused_change_changes_nothing(stack, admin, bob):
     email = address("whole")
     made = admin.post("/users", {"email": email, "password": PASSWORD}, expect=201)
@@ -252,6 +266,31 @@ def test_members_hear_their_organisation(sign_up):
     heard = wait_for(lambda: may_hear(member, channel), "the grant", 2)
     owner.delete(f"/organizations/{org}/members/{member.id}")
     assert heard.next()["unsub"]["code"] == 2501
+
+
+def test_who_lost_an_organisation_hears_nothing_of_it(sign_up):
+    """The loss and the news of it are one commit, for all members; also for grants of others."""
+    owner, members = sign_up("deletes"), [sign_up("lost") for _ in range(3)]
+    org = owner.post("/organizations", {"name": "Brief"}, expect=201)["id"]
+    channel = f"org:{org}/workspaces"
+    for member in members:
+        owner.post(f"/organizations/{org}/members", {"user_id": member.id}, expect=201)
+    heard = [wait_for(lambda m=member: may_hear(m, channel), "the grant", 2) for member in members]
+    owner.delete(f"/organizations/{org}")
+    for channel in heard:
+        assert channel.next()["unsub"]["code"] == 2501
+
+
+def test_grants_end_for_everybody_at_once(stack, sign_up):
+    users = [sign_up("granted") for _ in range(3)]
+    audience = f"project:{uuid.uuid4()}"
+    for user in users:
+        stack.busbar("call", "identity.grant", f"user={user.id}", f"audience={audience}")
+    heard = [wait_for(lambda u=user: may_hear(u, f"{audience}/workspaces"), "the grant", 2)
+             for user in users]
+    stack.busbar("call", "identity.ungrant", f"audience={audience}")
+    for channel in heard:
+        assert channel.next()["unsub"]["code"] == 2501
 
 
 def may_hear(user, channel):

@@ -287,6 +287,14 @@ test_claims_decide_then_rendezvous (void **state)
     assert_int_equal (hash_size (other->claims), 0);
     registry_claim (registry, first, mp_buf (&keys), true);
     assert_int_equal (hash_size (first->claims), 0);
+    //  One that comes back says what it had claimed: not what is a sister's by now.
+    registry_claim (registry, other, mp_buf (&keys), false);
+    registry_keep_claims (registry, first, mp_buf (&keys));
+    assert_ptr_equal (registry_choose (entries, count, TEXT ("user:1")), other);
+    registry_claim (registry, other, mp_buf (&keys), true);
+    registry_keep_claims (registry, first, mp_buf (&keys));
+    assert_ptr_equal (registry_choose (entries, count, TEXT ("user:1")), first);
+    registry_claim (registry, first, mp_buf (&keys), true);
 
     registry_claim (registry, first, mp_buf (&keys), false);
     first->draining = true;
