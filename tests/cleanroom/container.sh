@@ -16,7 +16,7 @@ stage_copy ()
     esac
     case $1 in
         #  What .dockerignore leaves of the tree is what git knows of it.
-        .) git -C "$top" archive HEAD | tar -x -C "$root$workdir" ;;
+        .) git -C "$top" archive "$commit" | tar -x -C "$root$workdir" ;;
         *) set +f; cp "$from"/$1 "$root$2" ;;
     esac
 }

@@ -5,13 +5,15 @@
 #      tests/cleanroom/run.sh BUILD          as root
 #
 #  SUITES="12 13" picks Debian releases, STEPS="tour test package container" what is done there; BENCH=1 adds
-#  the bench, its table is kept as bench-12.md. PREVIOUS=<commit> upgrades from the package of that commit.
+#  the bench, its table is kept as bench-12.md. COMMIT is what is cloned, PREVIOUS a commit or package file
+#  to upgrade from.
 #  The mirror, its keys and what this host trusts come from this host.
 set -u
 
 here=$(cd "$(dirname "$0")" && pwd)
 top=$(cd "$here/../.." && pwd)
 place=$(mkdir -p "$1/cleanroom" && cd "$1/cleanroom" && pwd)
+commit=$(git -C "$top" rev-parse "${COMMIT:-HEAD}") || exit 1
 steps=${STEPS:-tour test package container}
 [ -z "${BENCH:-}" ] || steps="$steps bench"
 
@@ -117,6 +119,9 @@ step ()
     local root=$place/room-$number
     case $1 in
     package)
+        if [ -f "${PREVIOUS:-}" ]; then
+            install -m 644 "$PREVIOUS" "$root/home/dev/"
+        fi
         inside "$root" dev "/srv/room/build.sh ${PREVIOUS:-}" || return 1
         make_room "$number" "$root-package" || return 1
         cp "$root"/home/dev/*.deb "$root-package/srv/room/"
@@ -140,8 +145,8 @@ visit ()
     make_room "$number" "$root" || return 1
     git clone -q --bare "$top" "$root/srv/busbar.git" || return 1
     chown -R --reference="$root/home/dev" "$root/srv/busbar.git"
-    inside "$root" dev 'git clone -q /srv/busbar.git busbar' || return 1
-    git -C "$top" log -1 --format='clone of %h, %s'
+    inside "$root" dev "git clone -q /srv/busbar.git busbar && git -C busbar checkout -q $commit" || return 1
+    git -C "$top" log -1 --format='clone of %h, %s' "$commit"
     failed=
     for name in $steps; do
         echo "== debian $number: $name"

@@ -144,6 +144,16 @@ def check_errors(it):
          f"an unknown method is answered {reply.status} {reply.body}")
 
 
+def check_authorisation(it):
+    """live.read is for operators, whatever an edge of another version believes."""
+    for identity in ({"kind": "anon"}, {"kind": "user", "user": "ann", "role": "super_admin"}):
+        reply = it.ask("live.read", identity=identity, body={"ch": CHANNEL, "from": 0})
+        need(reply.status in (401, 403) and reply.body["code"] in ("UNAUTHORIZED", "FORBIDDEN"),
+             f"{identity} is answered {reply.status} {reply.body}")
+        need(it.ask("echo", identity=identity, body={"text": "a"}).status == 200,
+             f"echo is for everybody, not for {identity}")
+
+
 def check_newer(it):
     it.caller.next += 1
     it.caller.raw(msgpack.packb([99, {"what": "ever"}])
@@ -346,6 +356,7 @@ def check_drain(it):
 CHECKS = (
     ("registers", check_registration), ("announces its routes", check_routes),
     ("welcomes callers", check_welcome), ("answers", check_call), ("answers errors", check_errors),
+    ("asks who calls", check_authorisation),
     ("messages and fields of later versions", check_newer), ("malformed frames", check_malformed),
     ("frames above the limit", check_oversized), ("callers without HELLO", check_stranger),
     ("streams under credit", check_stream), ("streams that are cancelled", check_cancelled_stream),

@@ -48,7 +48,7 @@ class Request:
         self.body = message.body
         self.identity = message.identity
         self.meta = message.meta or {}
-        self.deadline = time.monotonic() + message.ttl / 1000
+        self.deadline = time.monotonic() + message.ttl / 1000 if message.ttl else float("inf")
         self.fields, self.ignored = {}, []
         self._actor, self._link, self._peer, self._id = actor, link, peer, message.id
         self._route = route
@@ -239,7 +239,7 @@ class Actor:
 
     def snapshot(self, name):
         """Declare how to read the present rows of a collection (announces it, too):
-        handler(request) gives a list of rows for request.user."""
+        handler(request) gives a list of rows; request.user is the channel's, not who asks."""
         def declared(handler):
             self._kinds[name] = "collection"
             self._snapshots[name] = handler
@@ -467,6 +467,9 @@ class Actor:
         self._loop.post(self._done, where, request, status, body, meta)
 
     def _handle(self, request, handler):
+        if request.cancelled or time.monotonic() > request.deadline:
+            return None, None, None      # nobody waits for it any more
+        _authorise(request.identity, request._route)
         strict = "handling=strict" in (request.meta.get("prefer") or "")
         request.fields, request.ignored = check(request._route["in"], request.params, request.body,
                                                 strict)
@@ -551,10 +554,27 @@ class Actor:
         handler = self._snapshots.get(parts[1] if len(parts) > 1 else "")
         if handler is None:
             raise Fail("NOT_FOUND", f"{request['ch']} has no snapshot")
+        if parts[0].startswith("user:"):
+            request.identity = {"user": parts[0][5:], "kind": "user"}
         with self._events_lock:
             kept = self._channels.get(request["ch"]) or _Channel(self._epoch)
             off = kept.top       # before the rows are read
         return {"epoch": self._epoch, "off": off, "rows": handler(request), "cursor": None}
+
+
+def _authorise(identity, route):
+    """Edge and door have looked, too; but what they know of the routes may be older."""
+    auth, roles = route["auth"], route.get("roles")
+    if identity is None or identity.get("kind") == "operator" or auth in ("none", "optional"):
+        return
+    if auth == "operator":
+        raise Fail("FORBIDDEN")
+    if not identity.get("user"):
+        raise Fail("UNAUTHORIZED")
+    role = identity.get("role")
+    if role != "super_admin" and (auth == "super" or auth == "admin" and role != "admin"
+                                  or roles and role not in roles.split("|")):
+        raise Fail("FORBIDDEN")
 
 
 def _error(code, text=None):
