@@ -15,7 +15,8 @@ COMPLETIONDIR = $(PREFIX)/share/bash-completion/completions
 UNITDIR = $(PREFIX)/lib/systemd/system
 
 #  Below DATADIR as in the tree.
-DATA := $(wildcard db/migrations/*.sql proto/python/busbar/*.py tools/examples/*.py tools/conform/*.py) tools/demo.py \
+DATA := $(wildcard db/migrations/*.sql proto/python/pyproject.toml proto/python/busbar/*.py) \
+    $(wildcard tools/examples/*.py tools/conform/*.py) tools/demo.py \
     $(shell find edge/dashboard/dist -type f 2>/dev/null)
 DOCS := README.md CHANGELOG.md proto/PROTOCOL.md proto/wire.def proto/error.def
 MANUALS := $(wildcard tools/man/*.[1-8])
