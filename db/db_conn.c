@@ -155,15 +155,17 @@ static void
 s_greet (conn_t *conn)
 {
     db_t *db = conn->db;
-    char text [512];
+    char text [640];
     bool slow = conn->lane == DB_SLOW;
     snprintf (text, sizeof text,
               "SELECT set_config ('search_path', '%s, base', false), "
               "set_config ('statement_timeout', '%lld', false), "
               "set_config ('client_connection_check_interval', '%s', false), "
               "set_config ('TimeZone', 'UTC', false), set_config ('DateStyle', 'ISO', false), "
-              "set_config ('jit', 'off', false)",
-              db->schema, slow ? 0LL : (long long) db->statement_timeout, slow ? "2s" : "0");
+              "set_config ('jit', 'off', false), set_config ('plan_cache_mode', '%s', false)",
+              db->schema, slow ? 0LL : (long long) db->statement_timeout, slow ? "2s" : "0",
+              //  What is written is found by its key; an array would be planned for anew each time.
+              conn->lane == DB_WRITE ? "force_generic_plan" : "auto");
     conn->state = CONN_GREETING;
     segment_t *segment = segment_new (conn, s_greeted, NULL);
     segment_text (segment, text);

@@ -52,6 +52,8 @@ typedef struct {
     //  Further channels for a row's events, SQL expression on alias `t` giving text[] or NULL
     //  (shared workspaces).
     const char *also_channels;
+    //  A new row is on none of them, so they need not be asked for.
+    bool begins_private;
     //  Called (may suspend, may fail ()) before the statement, with the decoded request; may set
     //  values with req_set.
     CO void (*before_create) (req_t *req);

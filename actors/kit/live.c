@@ -17,15 +17,11 @@ live_statements (kit_t *kit)
     db_t *db = kit->actor->db;
     live_put_statement (kit);
     live_put_start (kit);
-    //  One by one and in order: a function scan keeps the order of the array.
-    db_statement (db, "kit.live_append",
-                  "WITH next AS (INSERT INTO idem AS i (user_id, key, method, hash, status) "
-                  "VALUES ('kit', $2, 'live_append', $4, 200) ON CONFLICT (user_id, key) "
-                  "DO UPDATE SET hash = excluded.hash, at = now () WHERE i.hash = $3 RETURNING 1) "
-                  "SELECT base.live_add (e.ch, e.key, e.type, e.data) AS live "
-                  "FROM jsonb_to_recordset ($1::jsonb) "
-                  "AS e (ch text, key text, type text, data jsonb) "
-                  "WHERE EXISTS (SELECT FROM next)");
+    //  A row when the batch of appended events is to be taken.
+    db_statement (db, "kit.live_next",
+                  "INSERT INTO idem AS i (user_id, key, method, hash, status) "
+                  "VALUES ('kit', $1, 'live_append', $3, 200) ON CONFLICT (user_id, key) "
+                  "DO UPDATE SET hash = excluded.hash, at = now () WHERE i.hash = $2 RETURNING 1");
     db_statement (db, "kit.live_head",
                   "SELECT (SELECT epoch FROM live_meta) AS epoch, "
                   "(SELECT coalesce (max (off), 0) FROM live_log WHERE ch = $1) AS top");

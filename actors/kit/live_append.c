@@ -17,8 +17,9 @@ typedef struct event {
     void (*done) (void *arg, int64_t off);
     void *arg;
     claim_t *claim;                  //  that it is good under, or NULL
+    live_event_t event;
     size_t size;
-    char json [];                    //  one element of the statement's array
+    char bytes [];                   //  what it points to
 } event_t;
 
 struct live_queue {
@@ -30,6 +31,7 @@ struct live_queue {
     char writer [37];                //  of this process: nobody else continues its numbers
     uint64_t kept;                   //  number of the last batch that is known to be committed
     size_t repeat;                   //  events of the batch whose end is unknown, 0: none
+    bool taken;                      //  the batch under way: not committed already
     hook_t start;
     ltimer_t *again;
 };
@@ -87,30 +89,19 @@ s_pop (live_queue_t *self, int64_t off)
     free (event);
 }
 
-static int64_t
-s_off (const PGresult *result, int row)
-{
-    char why [64];
-    buf_t parsed = { 0 };
-    text_t json = { PQgetvalue (result, row, 0), (size_t) PQgetlength (result, row, 0) };
-    int64_t off =
-        json_read (json, &parsed, why, sizeof why) ? mp_int (mp_get (mp_buf (&parsed), "off")) : -1;
-    buf_free (&parsed);
-    return off;
-}
-
 static void
-s_committed (live_queue_t *self, const PGresult *result, size_t count)
+s_committed (live_queue_t *self, size_t count)
 {
     self->kept++;
     self->repeat = 0;
-    live_publish (self->kit, NULL, result);
+    const event_t *event = self->first;
+    for (size_t n = 0; self->taken && n < count; n++, event = event->next)
+        live_tell (self->kit, &event->event);
     //  It was committed the first time: where its events went is told from the log.
-    if (PQntuples (result) == 0)
+    if (!self->taken)
         actor_spawn (self->kit->actor, live_repeat, NULL);
     for (size_t n = 0; n < count; n++)
-        s_pop (self,
-               self->first->done && (int) n < PQntuples (result) ? s_off (result, (int) n) : -1);
+        s_pop (self, self->taken ? self->first->event.off : -1);
 }
 
 static void
@@ -123,7 +114,7 @@ s_done (void *arg, db_result_t *results, size_t result_count)
     if (self->alone && --self->alone_left == 0)
         self->alone = false;
     if (result->code == E_NONE)
-        s_committed (self, result->result, count);
+        s_committed (self, count);
     else if (error_retry (result->code) && !claim_is_fence (result)) {
         if (result->unknown)
             self->repeat = count;
@@ -164,6 +155,23 @@ s_put_claim (const live_queue_t *self, const event_t *event, buf_t *claims)
     claim_put (claims, event->claim);
 }
 
+//  Behind its predecessor, the batch is taken.
+static db_verdict_t
+s_before (void *arg, db_unit_t *unit, unsigned round, db_result_t *results, size_t count,
+          error_code_t *code, const char **text)
+{
+    live_queue_t *self = arg;
+    (void) unit;
+    (void) round;
+    (void) code;
+    (void) text;
+    self->taken = PQntuples (results [count - 1].result) > 0;
+    event_t *event = self->first;
+    for (size_t n = 0; self->taken && n < self->in_flight; n++, event = event->next)
+        live_put (&event->event);
+    return DB_COMMIT;
+}
+
 static void
 s_commit (void *arg)
 {
@@ -174,29 +182,58 @@ s_commit (void *arg)
         s_pop (self, -1);
     if (!self->first)
         return;
-    size_t most = self->repeat ? self->repeat : self->alone ? 1 : BATCH_EVENTS;
-    buf_t json = { 0 }, claims = { 0 };
-    for (event_t *at = self->first;
-         at && self->in_flight < most && (self->repeat || json.size < BATCH_BYTES); at = at->next) {
-        buf_putc (&json, self->in_flight++ ? ',' : '[');
-        buf_puts (&json, at->json);
+    size_t most = self->repeat ? self->repeat : self->alone ? 1 : BATCH_EVENTS, bytes = 0;
+    buf_t claims = { 0 };
+    for (const event_t *at = self->first;
+         at && self->in_flight < most && (self->repeat || bytes < BATCH_BYTES); at = at->next) {
+        self->in_flight++;
+        bytes += at->size;
         s_put_claim (self, at, &claims);
     }
-    buf_put (&json, "]", 2);
     char before [24], number [24];
     snprintf (before, sizeof before, "%llu", (unsigned long long) self->kept);
     snprintf (number, sizeof number, "%llu", (unsigned long long) self->kept + 1);
-    const char *const params [] = { (const char *) json.data, self->writer, before, number };
+    const char *const params [] = { self->writer, before, number };
     db_unit_t *unit = db_unit_new (self->kit->actor->db);
     if (claims.size) {
         buf_put (&claims, "]", 2);
         const char *const check [] = { (const char *) claims.data, self->writer, number };
         db_unit_add (unit, "kit.claim_check_all", check, COUNT (check));
     }
-    db_unit_add (unit, "kit.live_append", params, COUNT (params));
+    db_unit_add (unit, "kit.live_next", params, COUNT (params));
+    db_unit_before_commit (unit, s_before, self);
     db_unit_commit (&unit, s_done, self);
-    buf_free (&json);
     buf_free (&claims);
+}
+
+static text_t
+s_keep (char **at, text_t text)
+{
+    text_t kept = { *at, text.size };
+    if (!text.data)
+        return text;
+    *at = mempcpy (*at, text.data, text.size);
+    return kept;
+}
+
+static event_t *
+s_event (const char *channel, const char *key, const char *type, text_t data)
+{
+    buf_t json = { 0 };
+    if (data.size)
+        mp_put_ext (&json, MP_EXT_JSON, data.data, data.size);
+    text_t ch = text_of (channel), keys = text_of (key), types = text_of (type);
+    size_t size = ch.size + keys.size + types.size + json.size;
+    event_t *event = xmalloc (sizeof *event + size);
+    *event = (event_t) { .size = size };
+    char *at = event->bytes;
+    event->event.ch = s_keep (&at, ch);
+    event->event.key = s_keep (&at, keys);
+    event->event.type = s_keep (&at, types);
+    text_t kept = s_keep (&at, buf_text (&json));
+    event->event.data = data.size ? mp_of (kept.data, kept.size) : mp_none;
+    buf_free (&json);
+    return event;
 }
 
 static void
@@ -211,23 +248,10 @@ s_append (actor_t *actor, claim_t *claim, const char *channel, const char *key, 
             done (arg, -1);
         return;
     }
-    buf_t json = { 0 };
-    buf_puts (&json, "{\"ch\":");
-    json_quote (text_of (channel), &json);
-    buf_puts (&json, ",\"type\":");
-    json_quote (text_of (type), &json);
-    if (key) {
-        buf_puts (&json, ",\"key\":");
-        json_quote (text_of (key), &json);
-    }
-    buf_puts (&json, ",\"data\":");
-    buf_put (&json, data.data, data.size);
-    buf_puts (&json, data.size ? "}" : "null}");
-    buf_putc (&json, 0);
-    event_t *event = xmalloc (sizeof *event + json.size);
-    *event = (event_t) { .done = done, .arg = arg, .claim = claim, .size = json.size };
-    memcpy (event->json, json.data, json.size);
-    buf_free (&json);
+    event_t *event = s_event (channel, key, type, data);
+    event->done = done;
+    event->arg = arg;
+    event->claim = claim;
     *self->end = event;
     self->end = &event->next;
     self->bytes += event->size;

@@ -121,11 +121,11 @@ CO db_result_t req_db_try (req_t *req, db_lane_t lane, const char *name, const c
                            size_t count);
 
 //  A write unit: everything this request changes, with its events, committed together. Events are
-//  made in SQL by base.live_add (…) in a column named live, live2, …: after the commit they are
-//  published, and the answer carries "live": {ch, epoch, off} of the first. With an Idempotency-Key
-//  the answer (first row of the last statement, or just its column `body`; status of the route; or
-//  what unit_message says or unit_answer builds) is stored in the same commit and given again to a
-//  repeated request.
+//  those of unit_event, or made in SQL by base.live_add (…) in a column named live, live2, …:
+//  after the commit they are published, and the answer carries "live": {ch, epoch, off} of the
+//  first. With an Idempotency-Key the answer (first row of the last statement, or just its column
+//  `body`; status of the route; or what unit_message says or unit_answer builds) is stored in the
+//  same commit and given again to a repeated request.
 typedef struct unit unit_t;
 unit_t *unit_new (req_t *req);
 #define unit_add(unit, name, ...) unit_add_ (unit, name, DB_PARAMS (__VA_ARGS__))
@@ -133,7 +133,9 @@ void unit_add_ (unit_t *unit, const char *name, const char *const *params, size_
 //  A statement besides, whose row is not the answer.
 #define unit_also(unit, name, ...) unit_also_ (unit, name, DB_PARAMS (__VA_ARGS__))
 void unit_also_ (unit_t *unit, const char *name, const char *const *params, size_t count);
-//  Event of our own making besides: key may be NULL; data is JSON text.
+//  Event of our own making besides: key may be NULL; data is JSON text, or NULL. It is told only if
+//  the statement before it changed something: not when that has no row, or one whose id is null (a
+//  refused transition).
 void unit_event (unit_t *unit, const char *channel, const char *key, const char *type,
                  const char *data);
 //  `build` runs before the commit, maybe twice: it neither fails nor suspends. An empty body stores

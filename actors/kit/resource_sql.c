@@ -82,10 +82,10 @@ s_columns (const resource_t *resource, unsigned without)
 
 //  What the events of a written row are made of, besides its columns.
 static void
-s_events (buf_t *out, const plan_t *plan)
+s_events (buf_t *out, const plan_t *plan, bool further)
 {
     buf_putf (out, ", t.%s AS \"_owner\"", plan->owner);
-    if (plan->resource->also_channels)
+    if (plan->resource->also_channels && further)
         buf_putf (out, ", (%s) AS \"_also\"", plan->resource->also_channels);
 }
 
@@ -137,7 +137,7 @@ s_build (plan_t *plan)
               "DELETE FROM %s AS t WHERE t.id = $2::uuid AND %s "
               "AND ($3::timestamptz IS NULL OR t.updated_at = $3::timestamptz) RETURNING t.id",
               plan->table, plan->change);
-    s_events (&gone, plan);
+    s_events (&gone, plan, true);
     plan->delete = s_taken (&gone);
 
     buf_t snapshot = { 0 };
@@ -240,7 +240,7 @@ s_create (const plan_t *plan, uint64_t mask)
     for (unsigned n = 2; n <= count; n++)
         buf_putf (&out, ", $%u", n);
     buf_putf (&out, ") RETURNING %s", plan->columns);
-    s_events (&out, plan);
+    s_events (&out, plan, !plan->resource->begins_private);
     return s_taken (&out);
 }
 
@@ -259,7 +259,7 @@ s_update (const plan_t *plan, uint64_t mask)
               "WHERE t.id = $2::uuid AND %s "
               "AND ($3::timestamptz IS NULL OR t.updated_at = $3::timestamptz) RETURNING %s",
               plan->change, plan->columns);
-    s_events (&out, plan);
+    s_events (&out, plan, true);
     return s_taken (&out);
 }
 

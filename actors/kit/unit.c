@@ -147,50 +147,42 @@ unit_guard (unit_t *unit, const char *key)
     unit_also (unit, "kit.claim_check", key, req_print (req, "%lld", (long long) number));
 }
 
-//  ---------------------------------------------------------------- events in results
+//  ---------------------------------------------------------------- events made by SQL
 
-typedef void (event_fn) (void *arg, req_t *req, kit_t *kit, mp_t event);
+typedef void (event_fn) (req_t *req, kit_t *kit, mp_t event);
 
 static void
-s_each_value (text_t json, kit_t *kit, req_t *req, event_fn *fn, void *arg)
+s_each_event (kit_t *kit, req_t *req, const PGresult *result, event_fn *fn)
 {
     static buf_t parsed;
     char why [128];
-    buf_clear (&parsed);
-    if (!json_read (json, &parsed, why, sizeof why)) {
-        //  Who watches sees the hole and asks for what the log holds.
-        log_warn ("event is not published", "why", why);
-        return;
-    }
-    mp_t value = mp_buf (&parsed);
-    if (mp_type (value) == MP_MAP)
-        fn (arg, req, kit, value);
-    else if (mp_type (value) == MP_ARRAY)
-        for (mp_iter_t it = mp_iter (value); mp_next (&it);)
-            fn (arg, req, kit, it.value);
-}
-
-//  Events in the columns whose names begin so.
-static void
-s_each_event (kit_t *kit, req_t *req, const PGresult *result, const char *columns, event_fn *fn,
-              void *arg)
-{
     for (int column = 0; column < PQnfields (result); column++) {
-        if (strncmp (PQfname (result, column), columns, strlen (columns)) != 0)
+        if (strncmp (PQfname (result, column), "live", 4) != 0)
             continue;
-        for (int row = 0; row < PQntuples (result); row++)
-            if (!PQgetisnull (result, row, column)) {
-                text_t json = { PQgetvalue (result, row, column),
-                                (size_t) PQgetlength (result, row, column) };
-                s_each_value (json, kit, req, fn, arg);
+        for (int row = 0; row < PQntuples (result); row++) {
+            if (PQgetisnull (result, row, column))
+                continue;
+            text_t json = { PQgetvalue (result, row, column),
+                            (size_t) PQgetlength (result, row, column) };
+            buf_clear (&parsed);
+            if (!json_read (json, &parsed, why, sizeof why)) {
+                //  Who watches sees the hole and asks for what the log holds.
+                log_warn ("event is not published", "why", why);
+                continue;
             }
+            mp_t value = mp_buf (&parsed);
+            if (mp_type (value) == MP_MAP)
+                fn (req, kit, value);
+            else if (mp_type (value) == MP_ARRAY)
+                for (mp_iter_t it = mp_iter (value); mp_next (&it);)
+                    fn (req, kit, it.value);
+        }
     }
 }
 
 static void
-s_note (void *arg, req_t *req, kit_t *kit, mp_t event)
+s_note (req_t *req, kit_t *kit, mp_t event)
 {
-    (void) arg;
     (void) kit;
     if (!req || req->live_ch)
         return;
@@ -200,9 +192,9 @@ s_note (void *arg, req_t *req, kit_t *kit, mp_t event)
 }
 
 static void
-s_publish (void *arg, req_t *req, kit_t *kit, mp_t event)
+s_publish (req_t *req, kit_t *kit, mp_t event)
 {
-    s_note (arg, req, kit, event);
+    s_note (req, kit, event);
     bus_publish (kit->actor->bus, &(wire_event_t) {
         .channel = mp_text (mp_get (event, "ch")), .epoch = mp_text (mp_get (event, "epoch")),
         .off = mp_uint (mp_get (event, "off")), .key = mp_text (mp_get (event, "key")),
@@ -213,7 +205,7 @@ s_publish (void *arg, req_t *req, kit_t *kit, mp_t event)
 void
 live_publish (kit_t *kit, req_t *req, const PGresult *result)
 {
-    s_each_event (kit, req, result, "live", s_publish, NULL);
+    s_each_event (kit, req, result, s_publish);
 }
 
 //  ---------------------------------------------------------------- events of the unit
@@ -223,19 +215,6 @@ s_tell (void *arg, const live_event_t *event)
 {
     unit_t *unit = arg;
     s_told_add (unit->req, &unit->told, event, 0);
-}
-
-//  Made by SQL, to be appended by us.
-static void
-s_tell_made (void *arg, req_t *req, kit_t *kit, mp_t event)
-{
-    (void) kit;
-    mp_t key = mp_get (event, "key");
-    s_tell (arg, &(live_event_t) {
-        .ch = text_of (req_copy (req, mp_text (mp_get (event, "ch")))),
-        .key = text_of (mp_empty (key) ? NULL : req_copy (req, mp_text (key))),
-        .type = text_of (req_copy (req, mp_text (mp_get (event, "type")))),
-        .data = req_keep_mp (req, mp_get (event, "data")) });
 }
 
 //  Did the statement change anything? A guarded transition that was refused has a row with a null
@@ -251,12 +230,11 @@ s_changed (const PGresult *result)
 
 //  All statements of the unit have run: what will be told of it.
 static void
-s_gather (unit_t *unit, const db_result_t *results, size_t count)
+s_gather (unit_t *unit, const db_result_t *results)
 {
     req_t *req = unit->req;
     unit->told = (told_list_t) { NULL, &unit->told.first };
-    for (size_t n = 0; n < count; n++)
-        s_each_event (req->kit, req, results [n].result, "_event", s_tell_made, unit);
+    unit->stores = false;
     if (unit->plan && PQntuples (results [unit->plan_at].result))
         resource_events (req, unit->plan, unit->what,
                          (row_t) { results [unit->plan_at].result, 0 }, s_tell, unit);
@@ -292,7 +270,7 @@ s_done (void *arg, db_result_t *results, size_t count)
         unit->results [n] = results [n];
         results [n].result = NULL;
         result_keep (req, &unit->results [n]);
-        if (unit->results [n].code == E_NONE)
+        if (unit->results [n].code == E_NONE && !(unit->plan && n == unit->plan_at))
             live_publish (req->kit, req, unit->results [n].result);
     }
     if (unit->results [0].code == E_NONE) {
@@ -345,7 +323,7 @@ s_store_answer (unit_t *unit, db_unit_t *inner, const db_result_t *results, size
         return;
     req->live_ch = NULL;
     for (size_t n = 0; n < count; n++)
-        s_each_event (req->kit, req, results [n].result, "live", s_note, NULL);
+        s_each_event (req->kit, req, results [n].result, s_note);
     s_note_told (unit);
     buf_t *body = &req->kit->body;
     buf_clear (body);
@@ -365,7 +343,7 @@ s_before (void *arg, db_unit_t *inner, unsigned round, db_result_t *results, siz
     unit_t *unit = arg;
     (void) text;
     if (round == 0)
-        s_gather (unit, results, count);
+        s_gather (unit, results);
     if (!unit->req->idem_key)
         return DB_COMMIT;
     //  The answer names the position of the event, which is known when it was written.

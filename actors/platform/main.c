@@ -44,6 +44,7 @@ static const resource_t workspace = {
     .see = "t.user_id = $1::uuid OR platform.workspace_role (t.id, $1::uuid) IS NOT NULL",
     .seen = "SELECT m.workspace_id FROM workspace_members m WHERE m.user_id = $1::uuid",
     .also_channels = "ARRAY [platform.shared_audience (t.id) || '/workspaces']",
+    .begins_private = true,
     .tag = "workspaces",
     .doc = "a place for notebooks, queries, jobs and what they share",
     .fields = (const field_t []){ { "name", T_TEXT, REQUIRED | FILTER | SORT, .min = 1,
