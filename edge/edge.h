@@ -271,6 +271,8 @@ void conn_forwarded (conn_t *conn);
 //  send.c
 void conn_watch_end (conn_t *conn);
 //  notice when the client leaves, though nothing is read
+//  Bytes that are no UTF-8, perhaps because they were cut, become question marks.
+void text_mend (char *text);
 void conn_watch_peer (conn_t *conn);
 void conn_send_now (conn_t *conn, text_t text);  //  a few bytes, or the connection goes
 //  The client is gone or must go: forget the request, cut the connection.

@@ -22,6 +22,7 @@ fault_set (fault_t *fault, error_code_t code, const char *format, ...)
     va_start (args, format);
     vsnprintf (fault->text, sizeof fault->text, format, args);
     va_end (args);
+    text_mend (fault->text);
 }
 
 void

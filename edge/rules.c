@@ -230,6 +230,25 @@ text_valid (text_t text)
     return mp_valid (s_scratch.data, s_scratch.size, 1) == s_scratch.size;
 }
 
+void
+text_mend (char *text)
+{
+    size_t left = strlen (text);
+    if (text_utf8 ((text_t) { text, left }))
+        return;
+    while (left) {
+        size_t size = 1;
+        while (size < 4 && size < left && !text_utf8 ((text_t) { text, size }))
+            size++;
+        if (!text_utf8 ((text_t) { text, size })) {
+            *text = '?';
+            size = 1;
+        }
+        text += size;
+        left -= size;
+    }
+}
+
 bool
 path_valid (text_t path)
 {

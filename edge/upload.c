@@ -33,6 +33,7 @@ keep (char *out, size_t room, text_t text)
     if (size)
         memcpy (out, text.data, size);
     out [size] = 0;
+    text_mend (out);
 }
 
 static void

@@ -93,6 +93,8 @@ LLVMFuzzerTestOneInput (const uint8_t *data, size_t size)
     headers_keep_rules (input, text);
     if (path_valid (input))
         assert (size <= EDGE_PATH_MAX && text_utf8 (input) && !memchr (data, 0, size));
+    text_mend (text);
+    assert (text_utf8 (text_of (text)) && strlen (text) == strnlen ((const char *) data, size));
     query_is_inside (input);
     cursor_comes_back (input);
     form_is_map (input);
