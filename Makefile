@@ -121,8 +121,14 @@ KERNEL_TESTS := $(patsubst %,$(BUILD)/unit/test_%,jupyter sandbox output)
 $(KERNEL_TESTS): $(call obj,$(KERNEL_PARTS))
 $(KERNEL_TESTS): UNIT_LIBS = $(LIBS_kernels)
 
-#  The actor that tests/api/test_kit.py drives.
+#  The actors that tests/api/test_kit.py and test_conform.py drive.
+TEST_ACTORS := test/kit_actor test/conform_actor
 $(BUILD)/test/kit_actor: $(call obj,$(wildcard tests/api/kit_actor/*.c)) $(LIBS)
+	@mkdir -p $(@D)
+	@echo '  ld $@'
+	$(QUIET)$(CC) $(SANITIZE) $(LDFLAGS) $^ -o $@ $(KIT_LIBS)
+
+$(BUILD)/test/conform_actor: $(call obj,tests/clients/conform_actor.c) $(LIBS)
 	@mkdir -p $(@D)
 	@echo '  ld $@'
 	$(QUIET)$(CC) $(SANITIZE) $(LDFLAGS) $^ -o $@ $(KIT_LIBS)
@@ -160,7 +166,7 @@ run: deps
 
 #  The last line says how many passed and failed. TESTS="-k notebooks" picks some.
 test: deps
-	@$(MAKE) --no-print-directory all $(UNITS) $(BUILD)/test/kit_actor
+	@$(MAKE) --no-print-directory all $(UNITS) $(TEST_ACTORS:%=$(BUILD)/%)
 	@UNITS="$(UNITS)" tests/run.sh $(BUILD) $(TESTS)
 
 #  The same once more, watched: every process of the system under test is instrumented. The second one
@@ -169,14 +175,14 @@ test: deps
 SAN_UNITS = $(UNITS:$(BUILD)/%=$(BUILD)/san/%)
 test-san:
 	@$(MAKE) --no-print-directory BUILD=$(BUILD)/san SAN=address,undefined all $(SAN_UNITS) \
-	    $(BUILD)/san/test/kit_actor
+	    $(TEST_ACTORS:%=$(BUILD)/san/%)
 	@UNITS="$(SAN_UNITS)" BUSBAR_TEST_PATIENCE=180 SANITIZED=1 tests/run.sh $(BUILD)/san $(TESTS)
 
 #  It cannot follow threads into forks, where the tests of the sandbox start theirs.
 TSAN_UNITS = $(patsubst $(BUILD)/%,$(BUILD)/tsan/%,$(filter-out %/test_sandbox,$(UNITS)))
 test-tsan:
 	@$(MAKE) --no-print-directory BUILD=$(BUILD)/tsan SAN=thread all $(TSAN_UNITS) \
-	    $(BUILD)/tsan/test/kit_actor
+	    $(TEST_ACTORS:%=$(BUILD)/tsan/%)
 	@UNITS="$(TSAN_UNITS)" SUITES=tests/api/test_kit.py BUSBAR_TEST_PATIENCE=180 SANITIZED=1 \
 	    tests/run.sh $(BUILD)/tsan $(TESTS)
 

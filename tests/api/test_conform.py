@@ -50,6 +50,13 @@ def test_a_python_actor():
     conform("actor", sys.executable, HOME / "tools" / "examples" / "conform_actor.py")
 
 
+def test_an_actor_made_with_the_kit():
+    actor = BIN.parent / "test" / "conform_actor"
+    if not actor.exists():
+        pytest.skip(f"{actor} is not built")
+    conform("actor", sys.executable, HOME / "tests" / "clients" / "with_database.py", actor)
+
+
 def test_what_does_not_keep_to_it_is_found_out():
     done = subprocess.run([BIN / "busbar", "conform", "client", "true"], capture_output=True, text=True,
                           timeout=60, check=False, env={**os.environ, "BUSBAR_HOME": str(HOME)})
