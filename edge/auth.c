@@ -26,6 +26,7 @@ typedef struct check {
     auth_t *auth;
     char hash [65];
     int64_t iat, exp;
+    bool once;                   //  a ticket: what it says is good for who asked
     uint64_t call;
     wait_t *waits;
 } check_t;
@@ -305,6 +306,8 @@ check_end (check_t *check, session_t *session, const fault_t *fault)
     hash_del (check->auth->checks, text_of (check->hash));
     if (session)
         session_ref (session);
+    if (check->once)
+        hash_del (check->auth->cache, text_of (check->hash));
     while (check->waits) {
         wait_t *wait = check->waits;
         check->waits = wait->next;
@@ -348,18 +351,25 @@ checked (void *arg, const bus_reply_t *reply)
     check_end (check, session, &fault);
 }
 
-//  Ask identity; `claims` are those of a token, none for an API key.
+static bool
+is_ticket (text_t credential)
+{
+    return text_starts (credential, "bt_");
+}
+
+//  Ask identity about a hash of this name, or about the claims of a token.
 static check_t *
-check_start (auth_t *self, const char *hash, bool key, mp_t claims)
+check_start (auth_t *self, const char *hash, const char *name, mp_t claims)
 {
     static buf_t s_body;
     check_t *check = xcalloc (1, sizeof *check);
     check->auth = self;
     memcpy (check->hash, hash, sizeof check->hash);
     buf_clear (&s_body);
-    if (key) {
+    if (name) {
+        check->once = strcmp (name, "ticket_hash") == 0;
         mp_put_map (&s_body, 1);
-        mp_pair_str (&s_body, "api_key_hash", hash);
+        mp_pair_str (&s_body, name, hash);
     }
     else {
         check->iat = mp_int (mp_get (claims, "iat"));
@@ -371,7 +381,7 @@ check_start (auth_t *self, const char *hash, bool key, mp_t claims)
     }
     hash_put (self->checks, text_of (hash), check);
     check->call = bus_call (self->edge->bus, &(bus_call_t) {
-        .method = TEXT ("identity.check"), .ttl = 10000, .idempotent = true,
+        .method = TEXT ("identity.check"), .ttl = 10000, .idempotent = !check->once,
         .body = mp_buf (&s_body), .on_reply = checked, .arg = check });
     return check;
 }
@@ -404,7 +414,7 @@ token_start (auth_t *self, text_t token, const char *hash, fault_t *fault)
                          mp_int (mp_get (claims, "iat"))))
         fault_set (fault, E_UNAUTHORIZED, "signed out");
     else
-        return check_start (self, hash, false, claims);
+        return check_start (self, hash, NULL, claims);
     return NULL;
 }
 
@@ -435,8 +445,15 @@ auth_check (auth_t *self, text_t credential, auth_fn *fn, void *arg)
         return NULL;
     }
     check_t *check = hash_get (self->checks, text_of (hash));
-    if (!check)
-        check = text_starts (credential, "bb_") ? check_start (self, hash, true, mp_none)
+    if (check && check->once) {
+        fault_set (&fault, E_UNAUTHORIZED, "ticket is unknown, used or too old");
+        check = NULL;
+    }
+    else if (!check && is_ticket (credential))
+        check = check_start (self, hash, "ticket_hash", mp_none);
+    else if (!check)
+        check = text_starts (credential, "bb_")
+            ? check_start (self, hash, "api_key_hash", mp_none)
             : token_start (self, credential, hash, &fault);
     if (!check) {
         fn (arg, NULL, &fault);

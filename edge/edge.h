@@ -341,9 +341,10 @@ struct local {
     void (*serve) (request_t *req);
     const char *doc;             //  NULL: not in /openapi.json
     bool optional;               //  a good token is looked at, a missing or bad one is no error
+    bool ticket;                 //  ?ticket= does, too
 };
 extern const local_t edge_locals [];             //  local.c
-//  sse.c: POST /live/ticket, GET /live/… (server-sent events)
+//  sse.c: GET /events (server-sent events)
 extern const local_t live_locals [];
 
 //  ---------------------------------------------------------------- calls for WebSocket and others

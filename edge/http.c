@@ -497,6 +497,14 @@ anon_key_came (request_t *req)
     return key.data && secret_eq (key, want);
 }
 
+//  Nothing that lasts is taken from an address.
+static text_t
+ticket_of (request_t *req)
+{
+    text_t ticket = query_get (buf_text (&req->query), "ticket");
+    return text_starts (ticket, "bt_") ? ticket : TEXT ("");
+}
+
 static void
 request_auth (request_t *req, route_auth_t auth, bool anon_key)
 {
@@ -513,6 +521,8 @@ request_auth (request_t *req, route_auth_t auth, bool anon_key)
     }
     else if (conn_header_named (req->conn, "x-api-key:", s_value, sizeof s_value))
         credential = text_of (s_value);
+    else if (req->local && req->local->ticket)
+        credential = ticket_of (req);
 
     //  A token is not even looked at where none is wanted: a stale one must not stop a sign-in.
     if (auth == AUTH_NONE && (!anon_key || req->anon)) {
@@ -535,7 +545,9 @@ request_auth (request_t *req, route_auth_t auth, bool anon_key)
     }
     session_drop (&conn->session);
     buf_clear (&conn->credential);
-    buf_put (&conn->credential, credential.data, credential.size);
+    //  A ticket is not good for the next request.
+    if (!text_starts (credential, "bt_"))
+        buf_put (&conn->credential, credential.data, credential.size);
     if (auth == AUTH_OPTIONAL && credential.size < sizeof req->credential)
         memcpy (req->credential, credential.data, credential.size);
     req->state = STATE_AUTH;

@@ -4,7 +4,6 @@
 
 #include "live.h"
 
-#define TICKET_MS 60000
 #define HOLD_MS 500
 #define GRANTS_USERS 10000               //  users whose audiences are remembered
 
@@ -26,19 +25,6 @@ grants_free (void *item)
     ltimer_end (&self->retry);
     buf_free (&self->audiences);
     free (self->user);
-    free (self);
-}
-
-typedef struct {
-    session_t *session;
-    int64_t until;                       //  loop_now
-} ticket_t;
-
-static void
-ticket_free (void *item)
-{
-    ticket_t *self = item;
-    session_drop (&self->session);
     free (self);
 }
 
@@ -64,7 +50,6 @@ live_new (edge_t *edge)
     self->edge = edge;
     self->channels = hash_new (NULL);
     self->grants = hash_new (grants_free);
-    self->tickets = hash_new (ticket_free);
     self->hold = loop_timer (edge->loop, wake_all, self);
     return self;
 }
@@ -79,7 +64,6 @@ live_destroy (live_t **self_p)
         return;
     hash_destroy (&self->channels);
     hash_destroy (&self->grants);
-    hash_destroy (&self->tickets);
     ltimer_end (&self->hold);
     free (self);
 }
@@ -194,45 +178,6 @@ live_grants (live_t *self, text_t user, mp_t audiences)
         return;
     grants_set (grants, audiences);
     live_grants_changed (self, user);
-}
-
-//  ---------------------------------------------------------------- tickets
-
-//  Those nobody used are swept when new ones are made.
-static void
-tickets_sweep (live_t *live)
-{
-    size_t at = 0;
-    text_t name;
-    void *item;
-    int64_t now = loop_now (live->edge->loop);
-    while (hash_each (live->tickets, &at, &name, &item))
-        if (((ticket_t *) item)->until < now)
-            hash_del (live->tickets, name);
-}
-
-void
-live_ticket_make (live_t *live, session_t *session, char out [44])
-{
-    ticket_t *ticket = xcalloc (1, sizeof *ticket);
-    tickets_sweep (live);
-    ticket->session = session_ref (session);
-    ticket->until = loop_now (live->edge->loop) + TICKET_MS;
-    random_text (out, 43);
-    hash_put (live->tickets, text_of (out), ticket);
-}
-
-session_t *
-live_ticket_take (live_t *live, text_t name)
-{
-    ticket_t *ticket = hash_take (live->tickets, name);
-    if (!ticket)
-        return NULL;
-    session_t *session = ticket->until >= loop_now (live->edge->loop)
-                             ? session_ref (ticket->session)
-                             : NULL;
-    ticket_free (ticket);
-    return session;
 }
 
 //  ---------------------------------------------------------------- ends

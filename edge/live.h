@@ -99,7 +99,6 @@ struct live {
     edge_t *edge;
     hash_t *channels;                    //  name → channel_t
     hash_t *grants;                      //  user → grants_t (audiences beyond their own)
-    hash_t *tickets;                     //  text → ticket_t
     client_t *clients;
     ltimer_t *hold;
     uint64_t delivered, coalesced, gaps, reads, holes;
@@ -168,10 +167,5 @@ void live_ask_grants (live_t *live, const char *user);
 void live_hold (live_t *live);
 //  client.c: what a user may hear is known, or changed.
 void live_grants_changed (live_t *live, text_t user);
-
-//  live.c: a ticket stands for the session once, within 60 s.
-void live_ticket_make (live_t *live, session_t *session, char out [44]);
-//  The session, referenced, or NULL.
-session_t *live_ticket_take (live_t *live, text_t ticket);
 
 #endif

@@ -162,8 +162,6 @@ events (request_t *req)
     fault_t fault = { 0 };
     text_t query = buf_text (&req->query), ticket = query_get (query, "ticket");
     session_t *session = req->session ? session_ref (req->session) : NULL;
-    if (!session && ticket.data)
-        session = live_ticket_take (req->edge->live, ticket);
     if (!session || !*session->user)
         fault_set (&fault, E_UNAUTHORIZED,
                    ticket.data ? "ticket is unknown, used or too old" : "authentication required");
@@ -176,19 +174,7 @@ events (request_t *req)
     session_drop (&session);
 }
 
-static void
-ticket_make (request_t *req)
-{
-    char text [44];
-    buf_t json = { 0 };
-    live_ticket_make (req->edge->live, req->session, text);
-    buf_putf (&json, "{\"ticket\":\"%s\",\"expires_in\":60}", text);
-    reply_json (req, 201, buf_text (&json));
-    buf_free (&json);
-}
-
-const local_t live_locals [] = { { VERB_POST, "/live/ticket", .auth = true, .serve = ticket_make,
-                                   .doc = "A single-use ticket (60 s) for /events and /ws" },
-                                 { VERB_GET, "/events", .optional = true, .serve = events,
+const local_t live_locals [] = { { VERB_GET, "/events", .optional = true, .ticket = true,
+                                   .serve = events,
                                    .doc = "Channels as server-sent events: ?ch=…&ch=…" },
                                  { 0 } };

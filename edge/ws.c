@@ -449,11 +449,9 @@ ws_open (conn_t *conn)
 //  A credential that came with the upgrade (Authorization or ?ticket=) connects without a connect
 //  command.
 static void
-ws_greet (ws_t *self, text_t credential, session_t *ticket)
+ws_greet (ws_t *self, text_t credential)
 {
-    if (ticket)
-        on_checked (self, ticket, NULL);
-    else if (credential.size)
+    if (credential.size)
         check_token (self, mp_none, credential);
 }
 
@@ -491,16 +489,14 @@ established (conn_t *conn)
     text_t ticket = conn_query_read (conn, &query) ? query_get (buf_text (&query), "ticket")
                                                    : (text_t){ NULL, 0 };
     if (ticket.data) {
-        session_t *session = live_ticket_take (conn->edge->live, ticket);
-        if (session)
-            ws_greet (conn->ws, TEXT (""), session);
+        if (text_starts (ticket, "bt_"))
+            ws_greet (conn->ws, ticket);
         else
             ws_close (conn->ws, 3500, "ticket is unknown, used or too old");
-        session_drop (&session);
     }
     else if (conn_header (conn, WSI_TOKEN_HTTP_AUTHORIZATION, header, sizeof header)
              && strncasecmp (header, "Bearer ", 7) == 0)
-        ws_greet (conn->ws, text_of (header + 7), NULL);
+        ws_greet (conn->ws, text_of (header + 7));
     buf_free (&query);
 }
 

@@ -91,6 +91,7 @@ CO void keys_delete (req_t *req);
 //  ---------------------------------------------------------------- internal.c: for edges, door and
 //  other actors
 CO void identity_check (req_t *req);
+CO void tickets_create (req_t *req);
 CO void identity_grants (req_t *req);
 CO void identity_revocations (req_t *req);
 CO void identity_token (req_t *req);

@@ -19,9 +19,54 @@ reply_identity (req_t *req, row_t row, const char *kind)
     reply_mp (req, 200, mp_buf (body));
 }
 
+//  A ticket is good once, wherever it is shown.
+static void
+ticket_check (req_t *req)
+{
+    unit_t *unit = unit_new (req);
+    unit_add (unit, "ticket_take", req_str (req, "ticket_hash"));
+    row_t row = unit_commit (unit);
+    if (row_none (row))
+        fail (req, E_UNAUTHORIZED, "ticket is unknown, used or too old");
+    reply_identity (req, row, row_str (row, "kind"));
+}
+
+//  A ticket is not kept to be given again.
+static void
+answer_nothing (req_t *req, row_t row, buf_t *body)
+{
+    (void) req;
+    (void) row;
+    (void) body;
+}
+
+void
+tickets_create (req_t *req)
+{
+    char ticket [44] = "bt_", hash [65];
+    text_t jti = mp_text (mp_get (req_identity (req), "jti"));
+    if (!uuid_valid (jti))
+        fail (req, E_FORBIDDEN, "only sessions and API keys have tickets");
+    random_text (ticket + 3, 40);
+    sha256_hex (text_of (ticket), hash);
+    unit_t *unit = unit_new (req);
+    unit_add (unit, "ticket_add", hash, req_user (req), req_copy (req, jti));
+    unit_answer (unit, answer_nothing);
+    unit_commit (unit);
+    buf_t *body = req_buf (req);
+    mp_put_map (body, 2);
+    mp_pair_str (body, "ticket", ticket);
+    mp_pair_int (body, "expires_in", 60);
+    reply_mp (req, 201, mp_buf (body));
+}
+
 void
 identity_check (req_t *req)
 {
+    if (req_str (req, "ticket_hash")) {
+        ticket_check (req);
+        return;
+    }
     const char *key = req_str (req, "api_key_hash"), *user = req_str (req, "user"),
                *jti = req_str (req, "jti");
     if (!key && (!user || !jti || !uuid_valid (text_of (user)) || !uuid_valid (text_of (jti))))

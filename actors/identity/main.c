@@ -143,8 +143,12 @@ static const field_t key_fields [] = {
     { "name", T_TEXT, REQUIRED, .min = 1, .max = 255 }, { "expires_at", T_TIME }, { 0 } };
 
 static const field_t check_fields [] = {
-    { "user", T_TEXT }, { "jti", T_TEXT }, { "api_key_hash", T_TEXT }, { 0 }
+    { "user", T_TEXT }, { "jti", T_TEXT }, { "api_key_hash", T_TEXT }, { "ticket_hash", T_TEXT },
+    { 0 }
 };
+static const field_t ticket_fields [] = { { "ticket", T_TEXT, REQUIRED },
+                                          { "expires_in", T_INT, REQUIRED },
+                                          { 0 } };
 static const field_t who_fields [] = { { "user", T_UUID, REQUIRED }, { 0 } };
 static const field_t grant_fields [] = { { "user", T_UUID, NULLABLE },
                                          { "audience", T_TEXT, REQUIRED, .max = 100 },
@@ -302,7 +306,10 @@ static const route_t routes [] = {
 
     ACTION ("identity.check", NULL, NULL, identity_check, .spec.auth = AUTH_OPERATOR,
             .spec.in = check_fields, .spec.idempotent = true,
-            .spec.doc = "Is this session or API key good, and whose is it"),
+            .spec.doc = "Is this session, API key or ticket good, and whose is it"),
+    ACTION ("tickets.create", "POST", "/live/ticket", tickets_create, .spec.status = 201,
+            .spec.out = ticket_fields, .spec.tag = "live",
+            .spec.doc = "A ticket for /events and /ws, good once within 60 s"),
     ACTION ("identity.grants", NULL, NULL, identity_grants, .spec.auth = AUTH_OPERATOR,
             .spec.in = who_fields, .spec.idempotent = true, .spec.doc = "What a user may hear"),
     ACTION ("identity.revocations", NULL, NULL, identity_revocations, .spec.auth = AUTH_OPERATOR,

@@ -141,8 +141,24 @@ RETURNING s.jti, u.id, u.email, u.role, u.organization_id, u.full_name, identity
 -- Sessions that nobody can use any more, codes and lock-outs long over.
 WITH a AS (DELETE FROM identity.sessions WHERE refresh_expires < now () AND expires_at < now () - interval '1 day'),
      b AS (DELETE FROM identity.codes WHERE expires_at < now () - interval '1 day'),
-     c AS (DELETE FROM identity.lockouts WHERE last_at < now () - interval '1 day' AND locked_until < now ())
+     c AS (DELETE FROM identity.lockouts WHERE last_at < now () - interval '1 day' AND locked_until < now ()),
+     d AS (DELETE FROM identity.tickets WHERE expires_at < now ())
 SELECT 1
+
+-- :name ticket_add
+-- $1 SHA-256 of it, $2 user, $3 session or API key.
+INSERT INTO identity.tickets (hash, user_id, jti, expires_at) VALUES ($1, $2::uuid, $3::uuid, now () + interval '60 seconds')
+RETURNING hash
+
+-- :name ticket_take
+-- $1 SHA-256. No row: unknown, used, too old, or what it stands for is not good any more.
+WITH t AS (DELETE FROM identity.tickets WHERE hash = $1 RETURNING *)
+SELECT u.id, u.email, u.role, u.organization_id, t.jti, CASE WHEN k.id IS NULL THEN 'user' ELSE 'key' END AS kind,
+       coalesce (extract (epoch FROM coalesce (s.expires_at, k.expires_at))::bigint, 0) AS exp
+  FROM t JOIN identity.users u ON u.id = t.user_id
+  LEFT JOIN identity.sessions s ON s.jti = t.jti AND s.user_id = t.user_id AND s.revoked_at IS NULL
+  LEFT JOIN identity.api_keys k ON k.id = t.jti AND k.user_id = t.user_id AND (k.expires_at IS NULL OR k.expires_at > now ())
+ WHERE t.expires_at > now () AND u.is_active AND (s.jti IS NOT NULL OR k.id IS NOT NULL)
 
 -- :name revocations
 -- Sessions whose tokens may still be running but are revoked, and the position they are good for.

@@ -1,11 +1,15 @@
 """Several edges on one port, several instances of an actor: nobody can tell."""
 
+import json
+import threading
 import uuid
 
+import httpx
 import pytest
 
 from client import User
 from stack import Stack
+from wsocket import Closed, Socket
 
 
 @pytest.fixture(scope="module")
@@ -49,6 +53,47 @@ def test_signing_out_at_one_edge_is_known_at_the_other(many):
         assert connection.closed.wait(5), "a socket outlived its session"
     for _ in range(8):                                          # every connection anew: both edges
         User(many.base, user.token).get("/auth/me", expect=401)
+    user.close()
+
+
+def test_a_ticket_is_good_once_at_whichever_edge(many):
+    user = join(many, "ticket")
+    address = many.base.replace("http", "ws", 1) + "/ws?ticket="
+    for _ in range(8):                                          # made at one edge, shown at any
+        ticket = user.post("/live/ticket", expect=201)["ticket"]
+        with Socket(address + ticket, "busbar.v1.json") as socket:
+            socket.send(json.dumps({"id": 1, "subscribe": {"ch": "workspaces"}}))
+            assert json.loads(socket.recv(5))["subscribe"]["ch"] == f"user:{user.id}/workspaces"
+        for _ in range(2):
+            with Socket(address + ticket, "busbar.v1.json") as socket, pytest.raises(Closed):
+                socket.recv(5)
+            assert httpx.get(f"{many.base}/events?ch=workspaces&ticket={ticket}",
+                             trust_env=False).status_code == 401
+    for _ in range(4):                                          # shown to all of them at once
+        url = f"{many.base}/events?ch=workspaces&ticket={user.post('/live/ticket', expect=201)['ticket']}"
+        statuses = []
+
+        def show():
+            with httpx.stream("GET", url, trust_env=False, timeout=10) as answer:
+                statuses.append(answer.status_code)
+
+        threads = [threading.Thread(target=show) for _ in range(6)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(15)
+        assert sorted(statuses) == [200] + [401] * 5
+    user.close()
+
+
+def test_a_ticket_ends_with_what_it_stands_for(many):
+    user = join(many, "early")
+    ticket = user.post("/live/ticket", expect=201)["ticket"]
+    assert httpx.get(f"{many.base}/events?ch=workspaces&ticket={user.token}",
+                     trust_env=False).status_code == 401, "a token in an address"
+    user.post("/auth/signout")
+    assert httpx.get(f"{many.base}/events?ch=workspaces&ticket={ticket}",
+                     trust_env=False).status_code == 401
     user.close()
 
 
