@@ -76,6 +76,8 @@ make_host_settings ()
     local root=$1
     cp /etc/resolv.conf "$root/etc/resolv.conf"
     printf '127.0.0.1 localhost cleanroom\n' >"$root/etc/hosts"
+    #  A room that loses its power is made anew.
+    echo force-unsafe-io >"$root/etc/dpkg/dpkg.cfg.d/room"
     apt-config dump | grep -E '^Acquire::(http|https|Check|Retries)' >"$root/etc/apt/apt.conf.d/90host" \
         || true
     if ls /usr/local/share/ca-certificates/*.crt >/dev/null 2>&1; then
