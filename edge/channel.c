@@ -7,18 +7,24 @@
 
 static void channel_fill (void *arg);
 
+uint64_t
+event_key (mp_t map)
+{
+    text_t key = mp_text (mp_get (map, "key"));
+    return key.size ? text_hash (key) | 1 : 0;
+}
+
 event_t *
 event_from (mp_t map)
 {
     event_t *event = xcalloc (1, sizeof *event);
     event->refs = 1;
     event->off = mp_uint (mp_get (map, "off"));
-    text_t key = mp_text (mp_get (map, "key"));
-    event->key_hash = key.size ? text_hash (key) | 1 : 0;
+    event->key_hash = event_key (map);
     static const char *const names [] = { "key", "type", "at", "data" };
     for (size_t i = 0; i < 4; i++) {
         mp_t value = mp_get (map, names [i]);
-        if (mp_empty (value) || (i == 0 && key.size == 0))
+        if (mp_empty (value) || (i == 0 && event->key_hash == 0))
             continue;
         buf_putf (&event->json, ",\"%s\":", names [i]);
         json_write (value, &event->json);

@@ -15,6 +15,10 @@
 #define ACCEPT_BATCH 64
 #define FILES_LEFT 64                    //  kept free for sockets of the bus and files of the page
 
+//  Bytes that may wait in the system for a client that doesn't read, of 4 MiB that it would take:
+//  what waits here instead is the newest state. Accepted sockets inherit it.
+#define UNSENT_MAX (128 * 1024)
+
 typedef struct {
     edge_t *edge;
     int fd;
@@ -36,12 +40,13 @@ listener_bind (const char *host, int port)
         return -1;
     int fd = -1;
     for (struct addrinfo *at = found; at && fd < 0; at = at->ai_next) {
-        int one = 1, off = 0;
+        int one = 1, off = 0, unsent = UNSENT_MAX;
         fd = socket (at->ai_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
         if (fd < 0)
             continue;
         setsockopt (fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof one);
         setsockopt (fd, SOL_SOCKET, SO_REUSEPORT, &one, sizeof one);
+        setsockopt (fd, IPPROTO_TCP, TCP_NOTSENT_LOWAT, &unsent, sizeof unsent);
         if (at->ai_family == AF_INET6)
             setsockopt (fd, IPPROTO_IPV6, IPV6_V6ONLY, &off, sizeof off);
         if (bind (fd, at->ai_addr, at->ai_addrlen) != 0 || listen (fd, 1024) != 0) {

@@ -60,6 +60,8 @@ struct sub {
     bool has_off, snapshot;              //  what was asked for
     char want_epoch [64];
     uint64_t off;                        //  delivered so far
+    uint64_t skipped;                    //  offsets behind it that newer ones of their keys replace
+    bool current;                        //  has been up to date: pages may be shortened since
     bool recovered;
     unsigned index;                      //  which of the asked-for channels, for the cursor
     //  behind the ring, or snapshot: one page of the owner
@@ -67,6 +69,9 @@ struct sub {
     uint64_t call;
     buf_t page;
     mp_iter_t page_at;
+    //  of a collection's page: hashes of the keys, and which is next
+    uint64_t *keys;
+    size_t key_count, key_at;
     bool paging, page_json;              //  page_json: the page is a snapshot's rows
     buf_t cursor;                        //  of the snapshot's next page; empty: last one
     uint64_t snap_off;
@@ -99,6 +104,7 @@ struct live {
     edge_t *edge;
     hash_t *channels;                    //  name → channel_t
     hash_t *grants;                      //  user → grants_t (audiences beyond their own)
+    hash_t *tickets;                     //  text → ticket_t
     client_t *clients;
     ltimer_t *hold;
     uint64_t delivered, coalesced, gaps, reads, holes;
@@ -146,6 +152,8 @@ event_t *channel_event (const channel_t *self, uint64_t off);
 uint64_t channel_read (channel_t *self, uint64_t from, unsigned limit, bus_reply_fn *fn, void *arg);
 //  Events as they lie in a page {off, key, type, at, data}.
 event_t *event_from (mp_t map);
+//  Hash of the key of an event that is a map; 0 when it has none.
+uint64_t event_key (mp_t map);
 void event_drop (event_t **self_p);
 void event_write (event_t *event, const channel_t *channel, uint64_t prev, format_t format,
                   buf_t *out);
@@ -167,5 +175,10 @@ void live_ask_grants (live_t *live, const char *user);
 void live_hold (live_t *live);
 //  client.c: what a user may hear is known, or changed.
 void live_grants_changed (live_t *live, text_t user);
+
+//  live.c: a ticket stands for the session once, within 60 s.
+void live_ticket_make (live_t *live, session_t *session, char out [44]);
+//  The session, referenced, or NULL.
+session_t *live_ticket_take (live_t *live, text_t ticket);
 
 #endif

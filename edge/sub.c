@@ -19,7 +19,22 @@ sub_free (sub_t *self)
     buf_free (&self->page);
     buf_free (&self->cursor);
     buf_free (&self->id_buf);
+    free (self->keys);
     free (self);
+}
+
+static void
+sub_stand (sub_t *self, uint64_t off)
+{
+    self->off = off;
+    self->skipped = 0;
+}
+
+//  The first offset that is neither delivered nor known to be replaced.
+static uint64_t
+sub_next (const sub_t *self)
+{
+    return self->off + self->skipped + 1;
 }
 
 static void
@@ -47,7 +62,7 @@ sub_opened (sub_t *self)
     uint64_t asked = self->off;
     self->recovered = self->has_off && same && asked <= channel->top;
     if (!self->recovered)
-        self->off = channel->top;
+        sub_stand (self, channel->top);
     self->ready = true;
     subscribe_answer (self);
     if (self->has_off && !self->recovered)
@@ -88,7 +103,7 @@ sub_gap (sub_t *self, uint64_t from, uint64_t to, const char *why)
     }
     self->paging = self->snapping = false;
     buf_clear (&self->page);
-    self->off = strcmp (why, "epoch") == 0 && !self->channel->collection ? 0 : to;
+    sub_stand (self, strcmp (why, "epoch") == 0 && !self->channel->collection ? 0 : to);
     if (self->channel->collection)
         sub_snapshot (self);
 }
@@ -113,6 +128,20 @@ sub_try_later (sub_t *self)
     ltimer_set (self->retry, 300);
 }
 
+//  In a collection only the newest event of a key matters once a client is behind.
+static void
+page_keys (sub_t *self, mp_t events)
+{
+    free (self->keys);
+    self->keys = NULL;
+    self->key_at = self->key_count = 0;
+    if (!self->channel->collection || !self->current || mp_empty (events))
+        return;
+    self->keys = xcalloc (mp_count (events), sizeof *self->keys);
+    for (mp_iter_t it = mp_iter (events); mp_next (&it);)
+        self->keys [self->key_count++] = event_key (it.value);
+}
+
 static void
 on_page (void *arg, const bus_reply_t *reply)
 {
@@ -135,7 +164,8 @@ on_page (void *arg, const bus_reply_t *reply)
     mp_put (&self->page, events);
     self->page_at = mp_iter (mp_buf (&self->page));
     self->paging = mp_count (events) > 0;
-    if (!self->paging && self->off < self->channel->top)
+    page_keys (self, events);
+    if (!self->paging && sub_next (self) <= self->channel->top)
         sub_try_later (self);
     else
         sub_more (self);
@@ -196,8 +226,10 @@ put_event (sub_t *self, event_t *event, buf_t *out)
 {
     client_t *client = self->client;
     uint64_t prev = self->off;
-    self->off = event->off;
+    sub_stand (self, event->off);
     client->live->delivered++;
+    if (self->channel->collection)
+        client->live->coalesced += event->off - prev - 1;
     if (client->format == FORMAT_SSE) {
         buf_puts (out, "id: ");
         client_cursor (client, out);
@@ -234,7 +266,7 @@ put_snapshot_page (sub_t *self, buf_t *out)
         mp_pair_str (&object, "epoch", self->channel->epoch);
         client_say (client, mp_buf (&object));
         self->snapping = false;
-        self->off = self->snap_off;
+        sub_stand (self, self->snap_off);
     }
     *out = client->control;
     client->control = control;
@@ -243,17 +275,49 @@ put_snapshot_page (sub_t *self, buf_t *out)
         sub_snapshot (self);
 }
 
-//  In a collection only the newest event of a key matters once a client is behind: is there a newer
-//  one up to `top`?
+//  Is there a newer event of the same key in the ring, from `off` on?
 static bool
-superseded (const channel_t *channel, const event_t *event)
+replaced (const channel_t *channel, uint64_t key, uint64_t off)
 {
-    if (!channel->collection || event->key_hash == 0)
-        return false;
-    for (uint64_t off = event->off + 1; off <= channel->top; off++)
-        if (channel->ring [off % RING_EVENTS]->key_hash == event->key_hash)
+    for (off = off > channel->floor ? off : channel->floor; key && off <= channel->top; off++)
+        if (channel->ring [off % RING_EVENTS]->key_hash == key)
             return true;
     return false;
+}
+
+//  The same of the page's next event, in what is left of the page, too.
+static bool
+page_replaced (sub_t *self, uint64_t off)
+{
+    uint64_t key = self->key_at < self->key_count ? self->keys [self->key_at++] : 0;
+    for (size_t n = self->key_at; key && n < self->key_count; n++)
+        if (self->keys [n] == key)
+            return true;
+    return replaced (self->channel, key, off + 1);
+}
+
+static void
+pull_page (sub_t *self, buf_t *out, size_t max)
+{
+    while (self->paging && out->size < max) {
+        if (!mp_next (&self->page_at)) {
+            self->paging = false;
+            buf_clear (&self->page);
+            page_keys (self, mp_none);
+            break;
+        }
+        uint64_t off = mp_uint (mp_get (self->page_at.value, "off"));
+        bool skip = page_replaced (self, off);
+        if (off < sub_next (self))
+            continue;
+        if (skip) {
+            self->skipped = off - self->off;
+            continue;
+        }
+        event_t *event = event_from (self->page_at.value);
+        put_event (self, event, out);
+        event_drop (&event);
+    }
 }
 
 bool
@@ -267,32 +331,20 @@ sub_pull (sub_t *self, buf_t *out, size_t max)
         put_snapshot_page (self, out);
     if (self->snapping)
         return out->size > before;
-    while (self->paging && out->size < max) {
-        if (!mp_next (&self->page_at)) {
-            self->paging = false;
-            buf_clear (&self->page);
+    pull_page (self, out, max);
+    while (!self->paging && !self->call && sub_next (self) <= channel->top && out->size < max) {
+        uint64_t next = sub_next (self);
+        if (next < channel->floor) {             //  behind the ring
+            self->call = channel_read (channel, next - 1, PAGE_EVENTS, on_page, self);
             break;
         }
-        event_t *event = event_from (self->page_at.value);
-        if (event->off > self->off)
-            put_event (self, event, out);
-        event_drop (&event);
-    }
-    while (!self->paging && !self->call && self->off < channel->top && out->size < max) {
-        if (self->off + 1 < channel->floor) {    //  behind the ring
-            self->call = channel_read (channel, self->off, PAGE_EVENTS, on_page, self);
-            break;
-        }
-        event_t *event = channel_event (channel, self->off + 1);
-        if (channel->top - self->off > 16 && superseded (channel, event)) {
-            uint64_t off = self->off + 1;
-            while (off < channel->top && superseded (channel, channel_event (channel, off)))
-                off++;
-            client_t *client = self->client;
-            client->live->coalesced += off - self->off - 1;
-            event = channel_event (channel, off);
-        }
+        event_t *event = channel_event (channel, next);
+        if (channel->collection && channel->top - next >= 16)
+            while (next < channel->top && replaced (channel, event->key_hash, next + 1))
+                event = channel_event (channel, ++next);
         put_event (self, event, out);
     }
+    if (sub_next (self) > channel->top)
+        self->current = true;
     return out->size > before;
 }
