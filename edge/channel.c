@@ -19,7 +19,7 @@ event_from (mp_t map)
 {
     event_t *event = xcalloc (1, sizeof *event);
     event->refs = 1;
-    event->off = mp_uint (mp_get (map, "off"));
+    event->off = position_of (mp_get (map, "off"));
     event->key_hash = event_key (map);
     static const char *const names [] = { "key", "type", "at", "data" };
     for (size_t i = 0; i < 4; i++) {
@@ -187,7 +187,7 @@ on_read (void *arg, const bus_reply_t *reply)
     }
     self->tries = 0;
     text_t epoch = mp_text (mp_get (reply->body, "epoch"));
-    uint64_t top = mp_uint (mp_get (reply->body, "top"));
+    uint64_t top = position_of (mp_get (reply->body, "top"));
     if (!self->open) {
         snprintf (self->epoch, sizeof self->epoch, "%.*s", (int) epoch.size, epoch.data);
         self->top = top;
@@ -202,7 +202,7 @@ on_read (void *arg, const bus_reply_t *reply)
         channel_epoch (self, epoch, top);
     else {
         for (mp_iter_t it = mp_iter (mp_get (reply->body, "events")); mp_next (&it);) {
-            uint64_t off = mp_uint (mp_get (it.value, "off"));
+            uint64_t off = position_of (mp_get (it.value, "off"));
             if (off > self->top
                           + 1) {  //  retention took the middle: subscribers find the gap themselves
                 ring_clear (self);
@@ -299,6 +299,8 @@ void
 live_event (live_t *live, const wire_event_t *event)
 {
     channel_t *self = hash_get (live->channels, event->channel);
+    if (event->off >= INT64_MAX)
+        return;
     if (!self || !self->open) {
         if (self && event->off > self->seen)
             self->seen = event->off;

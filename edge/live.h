@@ -104,7 +104,6 @@ struct live {
     edge_t *edge;
     hash_t *channels;                    //  name → channel_t
     hash_t *grants;                      //  user → grants_t (audiences beyond their own)
-    hash_t *tickets;                     //  text → ticket_t
     client_t *clients;
     ltimer_t *hold;
     uint64_t delivered, coalesced, gaps, reads, holes;
@@ -158,6 +157,14 @@ void event_drop (event_t **self_p);
 void event_write (event_t *event, const channel_t *channel, uint64_t prev, format_t format,
                   buf_t *out);
 
+//  A position as its owner says it; PostgreSQL counts no further, and beyond it ours would wrap.
+static inline uint64_t
+position_of (mp_t value)
+{
+    uint64_t off;
+    return mp_uint_get (value, &off) && off < INT64_MAX ? off : 0;
+}
+
 //  Called by the channel: it is open now; there is more; its epoch changed or offsets are lost.
 void sub_opened (sub_t *self);
 void sub_more (sub_t *self);
@@ -175,10 +182,5 @@ void live_ask_grants (live_t *live, const char *user);
 void live_hold (live_t *live);
 //  client.c: what a user may hear is known, or changed.
 void live_grants_changed (live_t *live, text_t user);
-
-//  live.c: a ticket stands for the session once, within 60 s.
-void live_ticket_make (live_t *live, session_t *session, char out [44]);
-//  The session, referenced, or NULL.
-session_t *live_ticket_take (live_t *live, text_t ticket);
 
 #endif

@@ -156,7 +156,8 @@ on_page (void *arg, const bus_reply_t *reply)
     if (!text_is (epoch, self->channel->epoch))
         return;                                  //  the channel finds out itself and says gap
     if (!mp_empty (gap)) {
-        sub_gap (self, mp_uint (mp_get (gap, "from")), mp_uint (mp_get (gap, "to")), "retention");
+        sub_gap (self, position_of (mp_get (gap, "from")), position_of (mp_get (gap, "to")),
+                 "retention");
         if (self->channel->collection)
             return;
     }
@@ -186,7 +187,7 @@ on_snapshot (void *arg, const bus_reply_t *reply)
         return;
     }
     if (self->cursor.size == 0)
-        self->snap_off = mp_uint (mp_get (reply->body, "off"));
+        self->snap_off = position_of (mp_get (reply->body, "off"));
     mp_t cursor = mp_get (reply->body, "cursor"), rows = mp_get (reply->body, "rows");
     buf_clear (&self->cursor);
     if (!mp_empty (cursor)) {
