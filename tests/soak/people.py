@@ -15,10 +15,10 @@ import busbar
 from client import Live, LiveError, User
 from identity_world import PASSWORD, address
 from kernel_world import Notebook
-from wsocket import Socket
+from wsocket import Closed, Socket
 
 EXPECTED = (httpx.HTTPError, OSError, AssertionError, LiveError, busbar.BusError,
-            websockets.WebSocketException, TimeoutError, KeyError)
+            websockets.WebSocketException, Closed, TimeoutError, KeyError)
 
 
 class Person(threading.Thread):
