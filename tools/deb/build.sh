@@ -14,6 +14,15 @@ find "$root/usr/bin" "$root/usr/libexec" -type f \
 find "$root/usr/share/man" -type f ! -name '*.gz' -exec gzip -9n {} +
 gzip -9nf "$root/usr/share/doc/busbar/CHANGELOG.md"
 cp "$here/copyright" "$root/usr/share/doc/busbar/copyright"
+{
+    echo "busbar ($version) unstable; urgency=medium"
+    printf '\n  * What is new: CHANGELOG.md.\n\n'
+    maintainer=$(sed -n 's/^Maintainer: //p' "$here/control" | head -n 1)
+    echo " -- $maintainer  $(LC_ALL=C date -R -u -r "$here/../../CHANGELOG.md")"
+} | gzip -9n >"$root/usr/share/doc/busbar/changelog.gz"
+#  Secrets may stand in the settings.
+mkdir -p "$root/usr/share/lintian/overrides"
+echo "busbar: non-standard-file-perm" >"$root/usr/share/lintian/overrides/busbar"
 
 #  dpkg-shlibdeps wants to be where debian/control is.
 mkdir -p "$work/debian" "$root/DEBIAN"
