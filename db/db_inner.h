@@ -143,6 +143,7 @@ typedef struct {
 } batch_t;
 
 #define PARAMS_BINARY 8              //  at most of one statement
+#define RECENT 64
 #define READ_CONNS 2
 #define SLOW_CONNS 2
 #define CONNS (READ_CONNS + 1 + SLOW_CONNS)
@@ -171,6 +172,7 @@ struct db {
     statement_t **statements;
     size_t statement_count, statement_room, text_count;
     hash_t *by_name, *by_text;
+    statement_t *recent [RECENT];        //  by the address that a text was given at last
     uint64_t clock;          //  of the use of statements
     uint64_t handle;
     db_result_t *outcome;    //  reused array for completions

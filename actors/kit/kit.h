@@ -304,6 +304,8 @@ void routes_pack (kit_t *kit, buf_t *routes, buf_t *channels, buf_t *dependants)
 void live_put_statement (kit_t *kit);
 void live_put_start (kit_t *kit);
 void live_put (live_event_t *event);
+//  Append a text of JSON as the data of an event.
+void live_data (buf_t *out, text_t json);
 //  Publish it, after the commit.
 void live_tell (kit_t *kit, const live_event_t *event);
 

@@ -221,7 +221,7 @@ s_event (const char *channel, const char *key, const char *type, text_t data)
 {
     buf_t json = { 0 };
     if (data.size)
-        mp_put_ext (&json, MP_EXT_JSON, data.data, data.size);
+        live_data (&json, data);
     text_t ch = text_of (channel), keys = text_of (key), types = text_of (type);
     size_t size = ch.size + keys.size + types.size + json.size;
     event_t *event = xmalloc (sizeof *event + size);

@@ -51,6 +51,17 @@ live_put (live_event_t *event)
     s_puts.count++;
 }
 
+void
+live_data (buf_t *out, text_t json)
+{
+    char why [128];
+    //  Who prints events prints one in a line; what is no JSON is for the database to refuse.
+    bool lines = json.size && (memchr (json.data, '\n', json.size)
+                               || memchr (json.data, '\r', json.size));
+    if (!lines || !json_read (json, out, why, sizeof why))
+        mp_put_ext (out, MP_EXT_JSON, json.data, json.size);
+}
+
 //  ---------------------------------------------------------------- arrays in binary format
 
 static void

@@ -101,7 +101,7 @@ unit_event (unit_t *unit, const char *channel, const char *key, const char *type
     if (data) {
         buf_t *json = &req->kit->body;
         buf_clear (json);
-        mp_put_ext (json, MP_EXT_JSON, data, strlen (data));
+        live_data (json, text_of (data));
         value = req_keep_mp (req, mp_buf (json));
     }
     s_told_add (req, &unit->own, &(live_event_t) {

@@ -1,10 +1,12 @@
 """Many units in one commit: each with its events and its stored answer, or not at all, whatever its neighbours do."""
 
+import json
+import subprocess
 import uuid
 
 import pytest
 
-from kit_world import Caller, World, wait_for
+from kit_world import BIN, Caller, World, wait_for
 
 
 @pytest.fixture(scope="module")
@@ -89,6 +91,18 @@ def test_an_event_that_is_no_json_is_its_own_fault(world, ann):
     assert {status for _, status, _ in ann.replies(numbers)} == {201, 204}
     wait_for(lambda: len(log(world, channel)) == 50, "the good ones")
     assert [off for off, *_ in log(world, f"user:{ann.id}/books")] == list(range(1, 101))
+
+
+def test_what_is_published_is_one_line(world, ann):
+    channel = f"user:{ann.id}/lines/{uuid.uuid4()}"
+    ann.call("kit.append", {"ch": channel, "count": "1"})
+    with subprocess.Popen([BIN / "busbar", "sub", "--run-dir", world.run, "--from", "0", "--count", "4", channel],
+                          stdout=subprocess.PIPE, text=True) as listener:
+        #  From the log; now it listens.
+        lines = [listener.stdout.readline()]
+        ann.call("kit.append", {"ch": channel, "count": "3"})
+        lines += listener.stdout.readlines()
+    assert [json.loads(line)["data"] for line in lines] == [{"n": 0}, {"n": 0}, {"n": 1}, {"n": 2}]
 
 
 def test_two_instances_number_one_channel(world):

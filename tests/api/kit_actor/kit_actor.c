@@ -162,7 +162,7 @@ append (req_t *req)
     const char *channel = req_str (req, "ch");
     for (int64_t n = 0; n < req_int (req, "count"); n++)
         live_append (req_actor (req), channel, NULL, "log.line",
-                     text_of (req_print (req, "{\"n\": %d}", (int) n)), NULL, NULL);
+                     text_of (req_print (req, "{\"n\":\n %d}", (int) n)), NULL, NULL);
     if (req_bool (req, "bad"))
         live_append (req_actor (req), channel, NULL, "log.bad", TEXT ("{not json"), NULL, NULL);
     reply_empty (req);
