@@ -11,7 +11,6 @@ and to BUILD/bench.md.
 
 import argparse
 import os
-import shutil
 import signal
 import sys
 import tempfile
@@ -34,6 +33,9 @@ ROWS = {"bus": rows_bus.direct, "ready": rows_life.ready, "idle": rows_life.idle
         "turns": rows_bus.turns, "fanout": rows_live.fanout, "latency": rows_live.latency,
         "slow": rows_live.slow, "memory": rows_live.memory, "mixed": rows_http.mixed,
         "storm": rows_http.storm}
+
+
+FAILED = "FAILED"
 
 
 class World:
@@ -91,10 +93,10 @@ def measure(world, names):
             yield Line(name, "Busbar", f"skipped: {str(why).strip().splitlines()[-1]}")
             say(f"  skipped: {why}")
         except Wrong as why:
-            yield Line(name, "Busbar", f"FAILED: {why}", aim="✗")
+            yield Line(name, "Busbar", f"{FAILED}: {why}", aim="✗")
             say(f"  failed: {why}")
         except Exception as error:              # the other rows go on
-            yield Line(name, "Busbar", f"FAILED: {type(error).__name__} {error}", aim="✗")
+            yield Line(name, "Busbar", f"{FAILED}: {type(error).__name__} {error}", aim="✗")
             say(traceback.format_exc())
         say(f"  {time.monotonic() - began:.0f} s")
 
@@ -117,8 +119,6 @@ def main():
     options.add_argument("--connections", type=int, default=64)
     options.add_argument("--set", action="append", default=[], help="option of one program of ours")
     options = options.parse_args()
-    if not shutil.which("wrk"):
-        sys.exit("the load comes from wrk: apt-get install wrk")
     #  So that the servers are ended whatever ends us.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     busy, began = os.getloadavg()[0], time.monotonic()
@@ -130,6 +130,7 @@ def main():
         text = "\n".join(report(lines, world, busy, time.monotonic() - began)) + "\n"
     (options.build / "bench.md").write_text(text)
     print(text, end="")
+    sys.exit(any(FAILED in one.value for one in lines))
 
 
 if __name__ == "__main__":

@@ -19,6 +19,9 @@ typedef struct {
 //  Print what went wrong and exit with 1.
 void stop_with (const char *format, ...) __attribute__ ((format (printf, 1, 2), noreturn));
 
+//  As many descriptors as are allowed.
+void files_raise (void);
+
 //  `window`: bytes of the receive buffer, 0: as the system likes.
 void conn_open (conn_t *self, int port, int window);
 void conn_send (conn_t *self, const char *data, size_t size);

@@ -321,6 +321,7 @@ main (int argc, char **argv)
         return rc == 1 ? 0 : rc;
     static crowd_t crowd;
     crowd_t *self = &crowd;
+    files_raise ();
     self->epoll = epoll_create1 (EPOLL_CLOEXEC);
     self->port = (int) opt_int (s_options, "port");
     self->think = opt_int (s_options, "think") * 1000000;

@@ -388,6 +388,7 @@ main (int argc, char **argv)
         return rc == 1 ? 0 : rc;
     static load_t load;
     load_t *self = &load;
+    files_raise ();
     self->epoll = epoll_create1 (EPOLL_CLOEXEC);
     self->port = (int) opt_int (s_options, "port");
     self->token = opt_str (s_options, "token") ? opt_str (s_options, "token") : "none";

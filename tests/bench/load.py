@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 from contextlib import contextmanager
 from pathlib import Path
@@ -88,6 +89,8 @@ def measured(roots, command, environment, seconds, text=""):
 
 def load(server, request, connections, seconds):
     """wrk: the same request over and over."""
+    if not shutil.which("wrk"):
+        raise Missing("wrk is not installed: apt-get install wrk")
     result = measured(
         server.pids(),
         ["wrk", "--threads", "1", "--connections", connections, "--duration", f"{seconds}s",

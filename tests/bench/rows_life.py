@@ -3,10 +3,10 @@
 import time
 
 from load import below, cpu_seconds, memory_kb
-from rows import Line, at_most, mid
+from rows import Line, at_most, mid, say
 
 SETTLE, WATCHED = 3, 20                     # seconds
-NOT_OURS = "postgres", "python", "node", "bwrap"
+NOT_OURS = "postgres", "python", "bwrap"    #  PostgreSQL, and kernels that wait
 
 
 def ready(world):
@@ -23,11 +23,12 @@ def idle(world):
     busbar = world.busbar
     time.sleep(SETTLE)                      # what starting began comes to rest
     #  Each by itself: a sum over the tree would hold PostgreSQL's, too.
-    ours = [pid for pid in below(busbar.pids()) if busbar.program(pid) not in NOT_OURS]
+    ours = [pid for pid in below(busbar.pids()) if not busbar.program(pid).startswith(NOT_OURS)]
     before, since = sum(map(busbar.cpu, ours)), time.monotonic()
     time.sleep(WATCHED)
     used = (sum(map(busbar.cpu, ours)) - before) / (time.monotonic() - since)
     kept = memory_kb(ours) / 1024
+    say("  " + ", ".join(f"{busbar.program(pid)} {memory_kb([pid]) / 1024:.1f} MB" for pid in ours))
     return [Line(f"idle: memory of {len(ours)} processes", "Busbar", f"{kept:.1f} MB",
                  aim=at_most(round(kept, 1), 60, " MB")),
             Line(f"idle: processor over {WATCHED} s", "Busbar", f"{used:.2%} of a core",

@@ -1,6 +1,7 @@
 """Push: to a thousand at once, how late, to some who do not read; what a socket costs."""
 
 import threading
+from statistics import median
 
 from load import below, connected, live_load, memory_kb
 from peers import NpmWs
@@ -8,7 +9,7 @@ from rows import Line, aim, at_most, check, compare, line_of, mid, rounds_of
 from servers import Wrong, ask
 
 SUBSCRIBERS, IDLE = 1000, 5000
-RATE, PACED_SECONDS = 20, 10
+RATE, PACED_SECONDS = 20, 8
 SLOW, NEVER = SUBSCRIBERS // 20, SUBSCRIBERS // 100
 KINDS = "healthy", "slow", "never"
 
@@ -76,28 +77,30 @@ def slow(world):
                     for number in range(20))
     common = ("--connections", SUBSCRIBERS, "--rate", RATE, "--size", 3000, "--rows", rows)
     edges = [pid for pid in below(busbar.pids()) if busbar.program(pid) == "busbar-edge"]
-    all_read = accounted("all read", live_load(world.build, busbar, PACED_SECONDS, *common))
-    with Highest(edges) as memory:
-        some = accounted("some do not", live_load(world.build, busbar, PACED_SECONDS, *common,
-                                                  "--slow", SLOW, "--never", NEVER))
-    later = some["p99"] - all_read["p99"]
+    runs = []
+    for _ in range(min(world.rounds, 2)):
+        calm = accounted("all read", live_load(world.build, busbar, PACED_SECONDS, *common))
+        with Highest(edges) as memory:
+            some = accounted("some do not", live_load(
+                world.build, busbar, PACED_SECONDS, *common, "--slow", SLOW, "--never", NEVER))
+        runs.append((calm, some, memory))
+    later = median(some["p99"] - calm["p99"] for calm, some, _ in runs)
     what = f"{RATE}/s of 3.5 kB to {SUBSCRIBERS:,}"
-    calm = line_of(f"{what}, all read", busbar.name, [all_read], "/s")
-    hard = line_of(f"{what}, {SLOW} slow, {NEVER} never reading: the others", busbar.name, [some],
-                   "/s")
-    hard.aim = at_most(round(later, 1), 50, " ms later") + f" ({later:+.1f} ms)"
-    total = sum(some[kind]["hearers"] for kind in KINDS) * some["events"]
-    counts = [sum(some[kind][fate] for kind in KINDS)
+    lines = [line_of(f"{what}, all read", busbar.name, [calm for calm, _, _ in runs], "/s"),
+             line_of(f"{what}, {SLOW} slow, {NEVER} never reading: the others", busbar.name,
+                     [some for _, some, _ in runs], "/s")]
+    lines[1].aim = at_most(round(later, 1), 50, " ms later") + f" ({later:+.1f} ms)"
+    total = sum(some[kind]["hearers"] * some["events"] for kind in KINDS for _, some, _ in runs)
+    counts = [sum(some[kind][fate] for kind in KINDS for _, some, _ in runs)
               for fate in ("delivered", "coalesced", "gaps")]
     delivered, coalesced, gaps = (f"{count / total:.2%}" for count in counts)
-    grown = (memory.most - memory.before) / 1024
-    books = Line("what became of every event", busbar.name,
-                 f"{delivered} delivered, {coalesced} replaced, {gaps} gaps",
-                 aim=aim("= 100 %", sum(counts) == total))
-    room = Line("memory of the edge meanwhile", busbar.name, f"+{grown:.1f} MB",
-                aim=at_most(grown, 32, " MB"))
-    calm.spread = hard.spread = ""
-    return [calm, hard, books, room]
+    grown = max(memory.most - memory.before for _, _, memory in runs) / 1024
+    return lines + [
+        Line("what became of every event", busbar.name,
+             f"{delivered} delivered, {coalesced} replaced, {gaps} gaps",
+             aim=aim("= 100 %", sum(counts) == total)),
+        Line("memory of the edge meanwhile", busbar.name, f"+{grown:.1f} MB",
+             aim=at_most(grown, 32, " MB"))]
 
 
 def memory(world):
