@@ -241,6 +241,7 @@ $(BUILD)/bench/%: $(BUILD)/obj/tests/bench/%.o $(LIBPROTO)
 #  The sources of proto once more, instrumented; a fuzz target is one file, what it needs of them, and
 #  the parts named here.
 FUZZ_jupyter := actors/kernels/lenient.c actors/kernels/signer.c actors/kernels/output.c
+FUZZ_frame := edge/frame.c
 FUZZ_live := edge/live.c edge/client.c edge/channel.c edge/sub.c edge/session.c edge/rules.c
 FUZZ_multipart := edge/multipart.c
 FUZZ_openapi := edge/router.c edge/rules.c

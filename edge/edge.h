@@ -274,6 +274,8 @@ void conn_watch_end (conn_t *conn);
 //  Bytes that are no UTF-8, perhaps because they were cut, become question marks.
 void text_mend (char *text);
 void conn_watch_peer (conn_t *conn);
+//  Bytes taken; 0: not now; -1: the connection is broken.
+ssize_t conn_send (conn_t *conn, const void *data, size_t size);
 void conn_send_now (conn_t *conn, text_t text);  //  a few bytes, or the connection goes
 //  The client is gone or must go: forget the request, cut the connection.
 void conn_drop (conn_t *conn);

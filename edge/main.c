@@ -146,15 +146,16 @@ static struct lws_context *
 context_open (edge_t *edge)
 {
     static struct lws_protocols s_protocols [PROTOCOLS_MAX];
+    //  WebSockets are asked by ws_socket.c whether they live, which says so here, too.
     static const lws_retry_bo_t retry = {
-        .secs_since_valid_ping = 25, .secs_since_valid_hangup = 35 };
+        .secs_since_valid_ping = 3600, .secs_since_valid_hangup = 3610 };
     size_t count = 0;
     s_protocols [count++] = (struct lws_protocols) {
         .name = "http", .callback = edge_callback, .rx_buffer_size = 65536,
         .tx_packet_size = 65536 };
     for (size_t i = 0; ws_subprotocols [i] && count < PROTOCOLS_MAX - 1; i++)
         s_protocols [count++] = (struct lws_protocols) {
-            .name = ws_subprotocols [i], .callback = edge_callback, .rx_buffer_size = 65536,
+            .name = ws_subprotocols [i], .callback = edge_callback, .rx_buffer_size = 128,
             .tx_packet_size = 65536 };
 
     //  Its tables are as large as the limit, and every close walks them: set before the context is
@@ -171,7 +172,7 @@ context_open (edge_t *edge)
     const char *cert = opt_str (s_options, "tls-cert"), *key = opt_str (s_options, "tls-key");
     struct lws_context_creation_info info = {
         .port = CONTEXT_PORT_NO_LISTEN_SERVER, .protocols = s_protocols, .user = edge,
-        .options = LWS_SERVER_OPTION_VALIDATE_UTF8 | LWS_SERVER_OPTION_EXPLICIT_VHOSTS,
+        .options = LWS_SERVER_OPTION_EXPLICIT_VHOSTS,
         .pt_serv_buf_size = SERVE_BUF, .max_http_header_data = 8192,
         .max_http_header_pool = HEADERS_MAX,
         .timeout_secs = 20, .timeout_secs_ah_idle = 10,

@@ -3,8 +3,8 @@
 //  While a request is under way libwebsockets does not read the connection (rx flow control),
 //  because a pending GET with the peer's FIN or pipelined bytes behind it would spin the loop; but
 //  then its h1 role does not serve POLLOUT either. So HTTP answers are sent here, straight to the
-//  socket or its SSL, with an own watch when the peer is slow. WebSocket frames go through
-//  lws_write as usual.
+//  socket or its SSL, with an own watch when the peer is slow. WebSocket frames go the same
+//  way (ws_socket.c).
 
 #include <errno.h>
 #include <openssl/ssl.h>
@@ -106,8 +106,7 @@ conn_ready (void *arg, uint32_t events)
         request_flush (req);
 }
 
-//  Bytes taken; 0: not now; -1: the connection is broken.
-static ssize_t
+ssize_t
 conn_send (conn_t *conn, const void *data, size_t size)
 {
     if (!conn->ssl) {

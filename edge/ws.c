@@ -1,37 +1,14 @@
 //  ws.c -- WebSocket: the live protocol (PROTOCOL.md, part "WebSocket") as JSON text or MessagePack
-//  frames.
+//  messages. Frames and socket are ws_socket.c's.
 
 #include <stdlib.h>
 
-#include "live.h"
+#include "ws.h"
 
-#define MESSAGE_MAX (1024 * 1024)        //  one message from a client, all its fragments together
-#define PULL_MAX (64 * 1024)             //  of one frame to a client
 #define CONTROL_MAX (1024 * 1024)  //  answers that wait; beyond it the client's input waits too
 #define CALLS_MAX 64                     //  calls in flight of one client
 #define CONNECT_MS 15000                 //  time to say connect
-#define PING_SECONDS 25
-
-typedef struct ws_call ws_call_t;
-
-struct ws {
-    edge_t *edge;
-    conn_t *conn;
-    client_t *client;                    //  NULL before connect
-    bool msgpack, closing, checking, halted;
-    unsigned close_code;
-    char close_reason [124];         //  as long as a close frame allows
-    void *auth_wait;
-    buf_t connect_id;                    //  id of the connect or refresh under way
-    bool refreshing;
-    buf_t in;                            //  message being assembled
-    buf_t early;                         //  commands behind a connect that is being checked
-    buf_t out;                           //  LWS_PRE, then a frame
-    ltimer_t *timer;                     //  time to connect, later the session's end
-    ltimer_t *ping;
-    ws_call_t *calls;
-    unsigned call_count;
-};
+#define CLOSE_MS 5000                    //  for what is still to be sent at the end
 
 struct ws_call {
     ws_t *ws;
@@ -40,23 +17,7 @@ struct ws_call {
     uint64_t call;
 };
 
-const char *const ws_subprotocols [] = { "busbar.v1.json", "busbar.v1.msgpack", NULL };
-
-bool
-ws_path (text_t path)
-{
-    return text_is (path, "/ws") || text_is (path, "/api/v1/ws");
-}
-
-static void
-ws_wake (void *arg)
-{
-    ws_t *self = arg;
-    if (!self->closing)
-        lws_callback_on_writable (self->conn->wsi);
-}
-
-static void
+void
 ws_close (void *arg, unsigned code, const char *reason)
 {
     ws_t *self = arg;
@@ -64,30 +25,31 @@ ws_close (void *arg, unsigned code, const char *reason)
         return;
     self->closing = true;
     self->close_code = code;
-    snprintf (self->close_reason, sizeof self->close_reason, "%.120s", reason);
-    lws_callback_on_writable (self->conn->wsi);
+    snprintf (self->close_reason, sizeof self->close_reason, "%.*s",
+              (int) sizeof self->close_reason - 1, reason);
+    //  A client that takes nothing more is not waited for.
+    ltimer_set (self->timer, CLOSE_MS);
+    ws_wake (self);
 }
 
 static void
 on_timer (void *arg)
 {
     ws_t *self = arg;
-    if (self->client)
+    if (self->closing)
+        ws_gone (self);
+    else if (self->client)
         ws_close (self, 3005, "token has expired");
     else
         ws_close (self, 3502, "no connect in time");
 }
 
-//  {} asks for {}. Whether the peer lives is found out by WebSocket pings; this one is for pages,
-//  which don't see those.
-static void
-on_ping (void *arg)
+void
+ws_ask (ws_t *self)
 {
     static const uint8_t empty_map [] = { 0x80 };
-    ws_t *self = arg;
-    if (self->client->control.size == 0)
+    if (self->client && self->client->control.size == 0)
         client_say (self->client, mp_of (empty_map, 1));
-    ltimer_set (self->ping, PING_SECONDS * 1000);
 }
 
 //  ---------------------------------------------------------------- connect
@@ -152,7 +114,6 @@ on_checked (void *arg, session_t *session, const fault_t *fault)
                                    self->msgpack ? FORMAT_MSGPACK : FORMAT_JSON,
                                    &(sink_t){ .wake = ws_wake, .closed = ws_close, .arg = self });
     set_expiry (self);
-    ltimer_set (self->ping, PING_SECONDS * 1000);
     welcome (self, first ? "connect" : "refresh");
     buf_t early = self->early;
     self->early = (buf_t) { 0 };
@@ -355,170 +316,82 @@ handle_json (ws_t *self, text_t text)
     buf_free (&packed);
 }
 
-static void
-receive (ws_t *self, const void *in, size_t size)
+void
+ws_message (ws_t *self, bool binary, text_t bytes)
 {
-    struct lws *wsi = self->conn->wsi;
-    if (self->closing)
+    if (bytes.size == 0)
         return;
-    if (self->in.size + size > MESSAGE_MAX) {
-        ws_close (self, 1009, "message is too large");
-        return;
-    }
-    buf_put (&self->in, in, size);
-    if (!lws_is_final_fragment (wsi) || lws_remaining_packet_payload (wsi))
-        return;
-    bool binary = lws_frame_is_binary (wsi);
-    buf_t message = self->in;
-    self->in = (buf_t) { 0 };
     if (binary != self->msgpack)
         ws_close (self, 1003, binary ? "text frames only" : "binary frames only");
     else if (binary)
-        handle_all (self, buf_text (&message));
+        handle_all (self, bytes);
     else
-        handle_json (self, buf_text (&message));
-    buf_free (&message);
-    if (self->client && self->client->control.size > CONTROL_MAX && !self->halted) {
-        self->halted = true;             //  it asks faster than it reads
-        lws_rx_flow_control (wsi, 0);
-    }
+        handle_json (self, bytes);
 }
 
-//  ---------------------------------------------------------------- writing
-
-static int
-writeable (ws_t *self)
+bool
+ws_behind (const ws_t *self)
 {
-    struct lws *wsi = self->conn->wsi;
-    if (self->client && !lws_partial_buffered (wsi)) {
-        buf_clear (&self->out);
-        buf_room (&self->out, LWS_PRE);
-        self->out.size = LWS_PRE;
-        if (client_pull (self->client, &self->out, PULL_MAX)) {
-            if (!self->msgpack && self->out.data [self->out.size - 1] == '\n')
-                self->out.size--;
-            size_t size = self->out.size - LWS_PRE;
-            if (lws_write (wsi, self->out.data + LWS_PRE, size,
-                           self->msgpack ? LWS_WRITE_BINARY : LWS_WRITE_TEXT)
-                < (int) size)
-                return -1;
-            if (self->halted && self->client->control.size == 0) {
-                self->halted = false;
-                lws_rx_flow_control (wsi, 1);
-            }
-            lws_callback_on_writable (wsi);      //  more may wait; the next turn finds out
-            return 0;
-        }
-    }
-    if (self->closing) {
-        //  1004–2999 are not ours to send but for those the standard names
-        lws_close_reason (wsi, (enum lws_close_status) self->close_code,
-                          (unsigned char *) self->close_reason, strlen (self->close_reason));
-        return -1;
-    }
-    return 0;
+    return self->client && self->client->control.size > CONTROL_MAX;
+}
+
+bool
+ws_pull (ws_t *self, buf_t *out)
+{
+    if (!self->client || !client_pull (self->client, out, PULL_MAX))
+        return false;
+    if (!self->msgpack && out->data [out->size - 1] == '\n')
+        out->size--;
+    return true;
 }
 
 //  ---------------------------------------------------------------- life
 
-static bool
-origin_good (conn_t *conn)
-{
-    char origin [256];
-    if (lws_hdr_total_length (conn->wsi, WSI_TOKEN_ORIGIN) <= 0)
-        return true;                     //  no browser
-    return conn_header (conn, WSI_TOKEN_ORIGIN, origin, sizeof origin)
-           && origin_allowed (conn->edge, text_of (origin));
-}
-
-static void
-ws_open (conn_t *conn)
+ws_t *
+ws_new (edge_t *edge, conn_t *conn, bool msgpack)
 {
     ws_t *self = xcalloc (1, sizeof *self);
-    self->edge = conn->edge;
+    self->edge = edge;
     self->conn = conn;
-    const struct lws_protocols *protocol = lws_get_protocol (conn->wsi);
-    self->msgpack = protocol && protocol->name && strcmp (protocol->name, ws_subprotocols [1]) == 0;
-    self->timer = loop_timer (self->edge->loop, on_timer, self);
-    self->ping = loop_timer (self->edge->loop, on_ping, self);
+    self->msgpack = msgpack;
+    self->timer = loop_timer (edge->loop, on_timer, self);
     ltimer_set (self->timer, CONNECT_MS);
-    conn->ws = self;
-    self->edge->ws_count++;
+    edge->ws_count++;
+    return self;
 }
 
-//  A credential that came with the upgrade (Authorization or ?ticket=) connects without a connect
-//  command.
-static void
+void
 ws_greet (ws_t *self, text_t credential)
 {
     if (credential.size)
         check_token (self, mp_none, credential);
 }
 
-static void
-ws_free (conn_t *conn)
+void
+ws_leave (ws_t *self)
 {
-    ws_t *self = conn->ws;
-    conn->ws = NULL;
-    if (!self)
-        return;
     if (self->auth_wait)
         auth_cancel (self->edge->auth, self->auth_wait);
+    self->auth_wait = NULL;
     while (self->calls) {
         bus_cancel (self->edge->bus, self->calls->call);
         call_free (self->calls);
     }
     client_free (&self->client);
+    ltimer_stop (self->timer);
+}
+
+void
+ws_free (ws_t **self_p)
+{
+    ws_t *self = *self_p;
+    if (!self)
+        return;
+    *self_p = NULL;
+    ws_leave (self);
     ltimer_end (&self->timer);
-    ltimer_end (&self->ping);
     buf_free (&self->connect_id);
-    buf_free (&self->in);
     buf_free (&self->early);
-    buf_free (&self->out);
     self->edge->ws_count--;
     free (self);
-}
-
-static void
-established (conn_t *conn)
-{
-    static char header [TOKEN_MAX + 16];
-    buf_t query = { 0 };
-    ws_open (conn);
-    //  Headers of the upgrade are still there in this callback.
-    text_t ticket = conn_query_read (conn, &query) ? query_get (buf_text (&query), "ticket")
-                                                   : (text_t){ NULL, 0 };
-    if (ticket.data) {
-        if (text_starts (ticket, "bt_"))
-            ws_greet (conn->ws, ticket);
-        else
-            ws_close (conn->ws, 3500, "ticket is unknown, used or too old");
-    }
-    else if (conn_header (conn, WSI_TOKEN_HTTP_AUTHORIZATION, header, sizeof header)
-             && strncasecmp (header, "Bearer ", 7) == 0)
-        ws_greet (conn->ws, text_of (header + 7));
-    buf_free (&query);
-}
-
-int
-ws_callback (conn_t *conn, enum lws_callback_reasons reason, void *in, size_t size)
-{
-    switch (reason) {
-        case LWS_CALLBACK_FILTER_PROTOCOL_CONNECTION:
-            return origin_good (conn) ? 0 : 1;
-        case LWS_CALLBACK_ESTABLISHED:
-            established (conn);
-            return 0;
-        case LWS_CALLBACK_RECEIVE:
-            if (conn->ws)
-                receive (conn->ws, in, size);
-            return 0;
-        case LWS_CALLBACK_SERVER_WRITEABLE:
-            return conn->ws ? writeable (conn->ws) : 0;
-        case LWS_CALLBACK_CLOSED:
-            ws_free (conn);
-            return 0;
-        default:
-            return 0;
-    }
 }

@@ -6,12 +6,12 @@
 
 #include <assert.h>
 
-//  The commands are taken where libwebsockets would hand them over.
+//  The commands are taken where the socket would hand them over.
 #include "edge/ws.c"
 
 int LLVMFuzzerTestOneInput (const uint8_t *data, size_t size);
 
-enum { SAY, SAY_MORE, REPLY, REPLY_RAW, EVENT, CHECKED, REFUSED, WRITEABLE, GRANTS, REVOKED,
+enum { SAY, SAY_BINARY, REPLY, REPLY_RAW, EVENT, CHECKED, REFUSED, WRITEABLE, GRANTS, REVOKED,
        SUBSCRIBED, DIRECTORY, KINDS };
 
 #define CALLS 512
@@ -27,7 +27,7 @@ static size_t s_call_count;
 static uint64_t s_last_id;
 static auth_fn *s_checked;                       //  a token is being looked at
 static void *s_checked_arg;
-static bool s_final, s_packed;
+static bool s_packed;
 static edge_t s_edge;
 static session_t *s_sessions;
 
@@ -138,48 +138,16 @@ auth_list_head (auth_t *self, session_t *session)
     s_sessions = session;
 }
 
-bool
-conn_header (conn_t *conn, enum lws_token_indexes token, char *out, size_t room)
+void
+ws_wake (void *self)
 {
-    (void) conn, (void) token, (void) out, (void) room;
-    return false;
-}
-
-bool
-conn_query_read (conn_t *conn, buf_t *out)
-{
-    (void) conn, (void) out;
-    return false;
-}
-
-bool
-origin_allowed (edge_t *edge, text_t origin)
-{
-    (void) edge, (void) origin;
-    return true;
-}
-
-int lws_callback_on_writable (struct lws *wsi) { (void) wsi; return 0; }
-int lws_is_final_fragment (struct lws *wsi) { (void) wsi; return s_final; }
-size_t lws_remaining_packet_payload (struct lws *wsi) { (void) wsi; return 0; }
-int lws_frame_is_binary (struct lws *wsi) { (void) wsi; return s_packed; }
-int lws_rx_flow_control (struct lws *wsi, int on) { (void) wsi, (void) on; return 0; }
-int lws_partial_buffered (struct lws *wsi) { (void) wsi; return 0; }
-const struct lws_protocols *lws_get_protocol (struct lws *wsi) { (void) wsi; return NULL; }
-
-int
-lws_hdr_total_length (struct lws *wsi, enum lws_token_indexes token)
-{
-    (void) wsi, (void) token;
-    return 0;
+    (void) self;
 }
 
 void
-lws_close_reason (struct lws *wsi, enum lws_close_status status, unsigned char *text, size_t size)
+ws_gone (ws_t *self)
 {
-    (void) wsi;
-    assert (status >= 1000 && status < 5000 && size <= 123);
-    assert (text_utf8 ((text_t) { (const char *) text, size }));
+    self->closing = true;
 }
 
 //  ---------------------------------------------------------------- what comes out
@@ -204,13 +172,11 @@ object_checked (mp_t object)
     }
 }
 
-int
-lws_write (struct lws *wsi, unsigned char *bytes, size_t size, enum lws_write_protocol how)
+//  Whole objects.
+static void
+text_checked (text_t rest)
 {
-    (void) wsi;
-    text_t rest = { (const char *) bytes, size };
     buf_t packed = { 0 };
-    assert (size && how == (s_packed ? LWS_WRITE_BINARY : LWS_WRITE_TEXT));
     while (rest.size) {
         size_t step;
         if (s_packed) {
@@ -232,7 +198,17 @@ lws_write (struct lws *wsi, unsigned char *bytes, size_t size, enum lws_write_pr
         rest = (text_t) { rest.data + step, rest.size - step };
     }
     buf_free (&packed);
-    return (int) size;
+}
+
+static void
+pulled (ws_t *ws)
+{
+    buf_t out = { 0 };
+    if (!ws_pull (ws, &out))
+        return;
+    assert (out.size);
+    text_checked (buf_text (&out));
+    buf_free (&out);
 }
 
 //  ---------------------------------------------------------------- what happens
@@ -311,15 +287,14 @@ checked_with (session_t *session)
 }
 
 static void
-happens (conn_t *conn, unsigned what, text_t bytes)
+happens (ws_t *ws, unsigned what, text_t bytes)
 {
     static const uint8_t audiences [] = "\x91\xa5org:o";
     size_t valid;
     switch (what) {
         case SAY:
-        case SAY_MORE:
-            s_final = what == SAY;
-            ws_callback (conn, LWS_CALLBACK_RECEIVE, (void *) bytes.data, bytes.size);
+        case SAY_BINARY:
+            ws_message (ws, what == SAY ? s_packed : true, bytes);
             break;
         case REPLY:
             reply_page (bytes);
@@ -338,7 +313,7 @@ happens (conn_t *conn, unsigned what, text_t bytes)
             checked_with (NULL);
             break;
         case WRITEABLE:
-            ws_callback (conn, LWS_CALLBACK_SERVER_WRITEABLE, NULL, 0);
+            pulled (ws);
             break;
         case GRANTS:
             live_grants (s_edge.live, TEXT ("u"),
@@ -369,21 +344,20 @@ LLVMFuzzerTestOneInput (const uint8_t *data, size_t size)
     s_edge.live = live_new (&s_edge);
     session_t *session = session_new (NULL, &s_sessions, mp_of (identity, sizeof identity - 1));
     conn_t conn = { .edge = &s_edge };
-    ws_callback (&conn, LWS_CALLBACK_ESTABLISHED, NULL, 0);
-    conn.ws->msgpack = s_packed;
-    for (size_t at = 1; at + 3 <= size && !conn.ws->closing;) {
+    ws_t *ws = ws_new (&s_edge, &conn, s_packed);
+    for (size_t at = 1; at + 3 <= size && !ws->closing;) {
         size_t length = data [at + 1] | (size_t) data [at + 2] << 8;
         length = length < size - at - 3 ? length : size - at - 3;
         //  A copy, so that reading beyond its end is seen.
         char *bytes = text_copy ((text_t) { (const char *) data + at + 3, length });
-        happens (&conn, data [at] % KINDS, (text_t) { bytes, length });
+        happens (ws, data [at] % KINDS, (text_t) { bytes, length });
         free (bytes);
         at += 3 + length;
     }
     for (int i = 0; i < 8; i++)
-        ws_callback (&conn, LWS_CALLBACK_SERVER_WRITEABLE, NULL, 0);
-    ws_callback (&conn, LWS_CALLBACK_CLOSED, NULL, 0);
-    assert (!conn.ws && !s_edge.live->clients && hash_size (s_edge.live->channels) == 0);
+        pulled (ws);
+    ws_free (&ws);
+    assert (!s_edge.live->clients && hash_size (s_edge.live->channels) == 0);
     live_destroy (&s_edge.live);
     assert (s_call_count == 0 && !s_checked && s_edge.ws_count == 0);
     session_drop (&session);
