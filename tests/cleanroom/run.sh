@@ -13,6 +13,9 @@ set -u
 here=$(cd "$(dirname "$0")" && pwd)
 top=$(cd "$here/../.." && pwd)
 place=$(mkdir -p "$1/cleanroom" && cd "$1/cleanroom" && pwd)
+#  The tree may be another user's than root's.
+printf '[safe]\n\tdirectory = *\n' >"$place/gitconfig"
+export GIT_CONFIG_GLOBAL="$place/gitconfig"
 commit=$(git -C "$top" rev-parse "${COMMIT:-HEAD}") || exit 1
 steps=${STEPS:-tour test package container}
 [ -z "${BENCH:-}" ] || steps="$steps bench"
