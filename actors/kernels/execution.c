@@ -134,6 +134,7 @@ s_run (req_t *req, const char *id, const char *channel)
         record_end (record, "failed", 0, (char *) error.data, NULL, xstrdup ("[]"), false, 0);
         return;
     }
+    kernel_show (kernels, kernel, kernel_state (kernel));
     record->kernel = kernel;
     record->cell = cell_new (id, req_str (req, "cell_id"), req_text (req, "code"),
                              pool_kernel_conf (kernels->pool)->output);
@@ -252,12 +253,21 @@ execution_events (req_t *req)
         s_wait_for_events (req, id, row, from, left);
     }
     buf_t *body = req_buf (req);
-    mp_put_map (body, 5);
+    int count = rows_count (rows);
+    //  What is not kept any more is named.
+    int64_t first = count ? row_int (rows_at (rows, 0), "off") : from + 1;
+    mp_put_map (body, first > from + 1 ? 6 : 5);
     mp_pair_str (body, "epoch", req_actor (req)->epoch);
+    if (first > from + 1) {
+        mp_put_str (body, "gap");
+        mp_put_map (body, 3);
+        mp_pair_int (body, "from", from + 1);
+        mp_pair_int (body, "to", first - 1);
+        mp_pair_str (body, "why", "retention");
+    }
     mp_pair_str (body, "ch", row_str (row, "channel"));
     mp_pair_str (body, "state", row_str (row, "state"));
     mp_put_str (body, "events");
-    int count = rows_count (rows);
     mp_put_array (body, (uint32_t) count);
     for (int n = 0; n < count; n++)
         s_put_event (body, rows_at (rows, n));

@@ -257,6 +257,7 @@ s_configure (kernels_t *kernels)
         .processes = (unsigned) opt_int (s_options, "kernel-processes") });
     kernels->records = hash_new (NULL);
     kernels->claims = hash_new (NULL);
+    kernels->shown = hash_new (free);
     kernels->guests = hash_new (NULL);
     pool_conf_t conf = {
         .kernel = { .loop = actor->loop, .zmq = actor->zmq, .sandbox = kernels->sandbox,
@@ -359,7 +360,8 @@ static const field_t notebook_fields [] = { { "notebook_id", T_UUID, REQUIRED },
     "execution.update_display_data|execution.execute_result|execution.error|execution.clear_"      \
     "output|"                                                                                      \
     "execution.input_request|execution.truncated|execution.oom|execution.interrupting|execution."  \
-    "finished"
+    "finished|"                                                                                    \
+    "kernel.starting|kernel.idle|kernel.busy|kernel.interrupting|kernel.stopping|kernel.dead"
 
 static const route_t routes [] = {
     ACTION ("executions.start", NULL, NULL, execution_start, .spec.auth = AUTH_OPERATOR,
@@ -389,6 +391,7 @@ static const route_t routes [] = {
 
 //  And executions/<id>, the log of one.
 static const channel_t channels [] = { { "executions", "collection", "executions_snapshot" },
+                                       { "kernels", "collection", "kernels_snapshot" },
                                        { 0 } };
 static const dependant_t dependants [] = { { "notebook", s_drop_notebook },
                                           { "user", s_drop_user },

@@ -15,6 +15,7 @@ typedef struct {
     char *refusal;           //  why no kernel can be started here; NULL: none
     hash_t *records;         //  executions alive in this process, by id
     hash_t *claims;          //  keys of the notebooks whose claim we have
+    hash_t *shown;           //  kernels that users see, by id (shown.c)
     hash_t *guests;          //  users whose guest role this process has seen to
     bool closing;
 } kernels_t;
@@ -94,6 +95,9 @@ void sql_start (record_t *record, const char *owner, const char *code);
 //  Has this user more SQL cells under way than one may have?
 bool sql_full (const kernels_t *kernels, const char *owner);
 CO void guest_forget (req_t *req, const char *user);
+
+//  Tell who owns it of a state of a kernel.
+void kernel_show (kernels_t *kernels, const kernel_t *kernel, const char *state);
 
 //  ---------------------------------------------------------------- who serves a notebook
 

@@ -18,6 +18,7 @@ notebook_key (req_t *req, const char *notebook)
 static CO void
 s_lose (unit_t *unit, const char *notebook)
 {
+    unit_also (unit, "kernels_gone", notebook);
     unit_add (unit, "executions_lost", WHY_LOST, notebook);
     row_t rows = unit_commit (unit);
     if (rows_count (rows) > 0)

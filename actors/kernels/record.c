@@ -325,6 +325,7 @@ static void
 s_on_kernel (void *arg, kernel_t *kernel, const char *state)
 {
     kernels_t *kernels = arg;
+    kernel_show (kernels, kernel, state);
     if (strcmp (state, "dead") == 0)
         pool_forget (kernels->pool, kernel);
 }

@@ -98,8 +98,8 @@ typedef struct {
 typedef struct {
     const char *name;            //  "kernels-log": channel name
     const char *kind;            //  "collection" | "log"
-    //  Collection without resource: statement that answers the snapshot ($1 audience user id), or
-    //  NULL.
+    //  Collection without resource: statement that answers the snapshot ($1 user of the audience or
+    //  NULL, $2 channel), or NULL.
     const char *snapshot;
 } channel_t;
 

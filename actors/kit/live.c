@@ -147,7 +147,7 @@ s_snapshot_rows (req_t *req, const char *ch, const char *user, const place_t *fr
                             from ? from->id : NULL);
     for (const channel_t *at = req->actor->channels; name && at && at->name; at++)
         if (strcmp (at->name, name + 1) == 0 && at->snapshot)
-            return db_rows (req, at->snapshot, user);
+            return db_rows (req, at->snapshot, user, ch);
     return (row_t) { NULL, -1 };
 }
 

@@ -97,10 +97,11 @@ SELECT e.id, e.id AS execution_id, e.notebook_id, e.cell_id, e.cell_id AS "cellI
  ORDER BY e.created_at DESC, e.id DESC LIMIT $4::bigint
 
 -- :name executions_snapshot
--- $1 user: the newest executions of the audience, for who begins to listen.
+-- $1 user of the audience or NULL, $2 channel: its newest executions, for who begins to listen.
 SELECT e.id, e.id AS execution_id, e.notebook_id, e.cell_id, e.language, e.state, e.execution_count,
        error_text (e.error) AS error, e.truncated, e.channel, e.created_at, e.started_at, e.finished_at
-  FROM executions e WHERE e.user_id = $1::uuid AND e.audience = 'user:' || $1::uuid
+  FROM executions e
+ WHERE ($1::uuid IS NULL OR e.user_id = $1::uuid) AND e.audience = split_part ($2, '/', 1)
  ORDER BY e.created_at DESC, e.id DESC LIMIT 500
 
 -- :name execution_events
@@ -134,3 +135,29 @@ DELETE FROM guests WHERE user_id = $1::uuid RETURNING role
 -- :name execution_shared
 -- $1 execution. No row: not there, or told to its owner only.
 SELECT audience FROM executions WHERE id = $1::uuid AND audience LIKE 'project:%'
+
+-- :name kernel_state
+-- $1 kernel, $2 user, $3 notebook, $4 language, $5 state.
+WITH k AS (INSERT INTO kernels AS o (id, user_id, notebook_id, language, state, claim)
+           SELECT $1::uuid, $2::uuid, $3::uuid, $4, $5, c.number FROM claims c WHERE c.key = 'notebook:' || $3
+           ON CONFLICT (id) DO UPDATE SET state = excluded.state WHERE o.state <> excluded.state
+           RETURNING o AS r, o.state)
+SELECT kernel_event (k.r, k.state) AS live FROM k
+
+-- :name kernel_dead
+-- $1 kernel.
+WITH k AS (DELETE FROM kernels o WHERE id = $1::uuid RETURNING o AS r)
+SELECT kernel_event (k.r, 'dead') AS live FROM k
+
+-- :name kernels_gone
+-- $1 notebook, NULL for all: kernels under a claim that nobody holds any more.
+WITH k AS (DELETE FROM kernels o
+            WHERE ($1::uuid IS NULL OR notebook_id = $1::uuid)
+              AND NOT EXISTS (SELECT FROM claims c WHERE c.key = 'notebook:' || o.notebook_id AND c.number = o.claim)
+           RETURNING o AS r)
+SELECT kernel_event (k.r, 'dead') AS live FROM k
+
+-- :name kernels_snapshot
+-- $1 user of the audience, $2 channel: the kernels that live.
+SELECT id, notebook_id, language, state, created_at FROM kernels WHERE user_id = $1::uuid AND $2::text IS NOT NULL
+ ORDER BY created_at DESC, id DESC LIMIT 500

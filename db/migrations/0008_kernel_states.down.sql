@@ -1,0 +1,2 @@
+DROP TABLE kernels.kernels CASCADE;
+DROP INDEX kernels.executions_audience;
