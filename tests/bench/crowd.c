@@ -4,7 +4,7 @@
 //      crowd --port 8002 --seconds 20 --mix get=60,list=10,create=15,rename=15 --live <tokens
 //      crowd --port 8002 --seconds 20 --mix signin=1 --users 100
 //
-//  One line of JSON comes out.
+//  It says when everybody is ready; in the end comes one line of JSON.
 
 #include <errno.h>
 #include <stdio.h>
@@ -330,6 +330,8 @@ main (int argc, char **argv)
     people_read (self);
     for (size_t n = 0; n < self->count; n++)
         person_prepare (self, &self->people [n], n);
+    puts ("ready");
+    fflush (stdout);
     double seconds = work (self);
     uint64_t events = 0;
     for (size_t n = 0; n < self->count; n++)

@@ -79,10 +79,18 @@ def client(command, environment, **options):
                             text=True, **options)
 
 
-def measured(roots, command, environment, seconds, text=""):
-    """Run a client to its end; its figures, and `cpu`: µs of the servers for each request."""
+def measured(roots, command, environment, seconds, text="", says_ready=False):
+    """Run a client to its end; its figures, and `cpu`: µs of the servers for each request. Where it
+    says when it is ready, what the servers did before doesn't count."""
     before = cpu_seconds(roots)
-    result = finished(client(command, environment), seconds, text)
+    process = client(command, environment)
+    if says_ready:
+        process.stdin.write(text)
+        process.stdin.close()
+        process.stdin, text = None, None
+        if process.stdout.readline().strip() == "ready":
+            before = cpu_seconds(roots)
+    result = finished(process, seconds, text)
     result["cpu"] = (cpu_seconds(roots) - before) * 1e6 / max(result["requests"], 1)
     return result
 
@@ -109,7 +117,7 @@ def crowd_command(server, seconds, mix, *options):
 def crowd(server, tokens, seconds, mix, *options):
     """People, each with a token."""
     return measured(server.pids(), crowd_command(server, seconds, mix, *options), {}, seconds,
-                    "\n".join(tokens) + "\n")
+                    "\n".join(tokens) + "\n", says_ready=True)
 
 
 @contextmanager
@@ -141,7 +149,7 @@ def live_command(build, server, *options):
 def live_load(build, server, seconds, *options):
     """Subscribers of one channel, and who changes its rows."""
     return measured(server.pids(), live_command(build, server, "--seconds", seconds, *options),
-                    {"BENCH_TOKEN": server.token}, seconds)
+                    {"BENCH_TOKEN": server.token}, seconds, says_ready=True)
 
 
 @contextmanager

@@ -30,7 +30,8 @@ def fanout(world):
     def to(server):
         return lambda seconds: accounted(server().name, live_load(
             world.build, server(), seconds, "--connections", SUBSCRIBERS))
-    return compare(world, f"WebSocket fan-out to {SUBSCRIBERS:,}, deliveries", world.busbar.name,
+    what = f"WebSocket fan-out to {SUBSCRIBERS:,}, 8 events on their way, deliveries"
+    return compare(world, what, world.busbar.name,
                    {world.busbar.name: to(lambda: world.busbar),
                     NpmWs.name: to(lambda: world.server(NpmWs))},
                    {NpmWs.name: 1}, unit="/s")
