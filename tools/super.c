@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <sys/prctl.h>
 #include <sys/wait.h>
+#include <sysexits.h>
 #include <unistd.h>
 
 #include "process.h"
@@ -187,13 +188,14 @@ s_too_often (process_t *process, int64_t now)
     return often;
 }
 
+//  `waits`: it could not begin yet, because of somebody else.
 static void
-s_restart (super_t *self, process_t *process, const char *how)
+s_restart (super_t *self, process_t *process, const char *how, bool waits)
 {
     int64_t now = loop_now (self->loop);
     if (now - process->since >= SETTLED)
         process->backoff = 0;
-    if (s_too_often (process, now)) {
+    if (!waits && s_too_often (process, now)) {
         log_error ("ended too often, everything is stopped", "slot", process->spec.slot, "how",
                    how);
         super_fail (self);
@@ -223,7 +225,7 @@ s_ended (super_t *self, process_t *process, int status)
     else if (process->spec.done)
         process->spec.done (process->spec.arg, code);
     else
-        s_restart (self, process, how);
+        s_restart (self, process, how, code == EX_TEMPFAIL);
     free (how);
 }
 

@@ -5,6 +5,7 @@
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sysexits.h>
 #include <unistd.h>
 #include <zmq.h>
 
@@ -243,7 +244,7 @@ s_loaded (void *arg, bool good)
     if (good)
         s_serve (kit);
     else
-        s_stop (kit, 1);
+        s_stop (kit, error_retry (kit->failed) ? EX_TEMPFAIL : 1);
 }
 
 static void

@@ -175,6 +175,7 @@ struct kit {
     int64_t drain_until;
     char epoch [64];
     bool draining;
+    error_code_t failed;             //  what work of the actor's own ended with last
     int exit_code;
 };
 

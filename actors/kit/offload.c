@@ -12,7 +12,7 @@
 
 #define THREADS 2
 #define WAITING_MAX 64
-#define WAITING_MS 5000          //  who waited longer is refused: the caller may be about to give up
+#define WAITING_MS 5000    //  who waited longer is refused: the caller may be about to give up
 #define NICE 5                   //  loops that wake up go before what computes
 
 typedef struct job {

@@ -18,6 +18,7 @@ s_run (void *arg)
     req_t *req = spawn->req;
     kit_t *kit = req->kit;
     bool good = req_guard (req, req->fn);
+    kit->failed = good ? E_NONE : req->code;
     if (!good)
         log_error ("work of the actor failed", "what", req->what, "code", error_name (req->code),
                    "why", req->text ? req->text : error_text (req->code));

@@ -155,6 +155,16 @@ def test_unknown_names_and_nonsense_are_refused(world):
     assert "bus.nothing: is none of db.dial" in world.log()
 
 
+def test_a_start_that_fails_for_now_says_so(world):
+    """Whoever started it tries again, for as long as it takes."""
+    os.environ["BUSBAR_FAULT"], other = "db.sync:6+", world.actor
+    try:
+        process = world.start_actor("kit.2")     # five connections, then the state is loaded
+    finally:
+        os.environ["BUSBAR_FAULT"], world.actor = "none", other
+    assert process.wait(20) == os.EX_TEMPFAIL
+
+
 @pytest.mark.parametrize("name", WRITE)
 def test_a_write_with_its_key_happens_once(world, ann, name):
     made = []

@@ -1,5 +1,5 @@
-//  test_db_silent.c -- a server that says nothing any more: who waits for it hears so, and others go
-//  on over a new connection.
+//  test_db_silent.c -- a server that says nothing any more: who waits for it hears so, and others
+//  go on over a new connection.
 
 #include <setjmp.h>
 #include <signal.h>
