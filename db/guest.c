@@ -385,19 +385,33 @@ s_first_word (const char *at)
     }
 }
 
-//  WITH may carry an INSERT; a function of the guest's own is not to be had.
 static bool
-s_harmless (const char *sql)
+s_begins_with (const char *sql, const char *const *words, size_t count)
 {
-    static const char *const words [] = { "select", "values", "table", "show", "explain" };
     const char *word = s_first_word (sql);
-    for (size_t n = 0; n < sizeof words / sizeof *words; n++) {
+    for (size_t n = 0; n < count; n++) {
         size_t size = strlen (words [n]);
         if (strncasecmp (word, words [n], size) == 0 && !isalnum ((unsigned char) word [size])
             && word [size] != '_')
             return true;
     }
     return false;
+}
+
+//  WITH may carry an INSERT, SELECT an INTO, EXPLAIN runs what it explains; a function of the
+//  guest's own is not to be had.
+bool
+guest_reads (const char *sql)
+{
+    static const char *const words [] = { "select", "values", "table", "show", "explain" };
+    return s_begins_with (sql, words, sizeof words / sizeof *words);
+}
+
+bool
+guest_frees (const char *sql)
+{
+    static const char *const words [] = { "delete", "drop", "truncate" };
+    return s_begins_with (sql, words, sizeof words / sizeof *words);
 }
 
 static void
@@ -441,7 +455,7 @@ guest_run (loop_t *loop, const guest_conf_t *conf, text_t sql, const guest_limit
     self->sql [sql.size] = 0;
     self->role = xstrdup (conf->role);
     self->keeper = xstrdup (conf->keeper);
-    self->harmless = conf->read_only || s_harmless (self->sql);
+    self->harmless = conf->read_only || guest_reads (self->sql);
     self->timer = loop_timer (loop, s_timer, self);
     ltimer_set (self->timer, limits->deadline);
     //  What follows a zero byte would be lost without a word.

@@ -3,8 +3,8 @@
 //
 //  Guests are made by  SELECT base.guest_create (name, password)  in the guest database,
 //  which keepers may call (guest.sql). A guest can spoil its own password and rights;
-//  guest_create puts it right again. There is no quota on disk: ask base.guest_size (name),
-//  and let a guest that is over it only read.
+//  guest_create puts it right again. PostgreSQL has no quota on disk: ask base.guest_size (name)
+//  while a statement runs that may write, and let a guest that is over it only read and free.
 
 #ifndef GUEST_H
 #define GUEST_H
@@ -53,6 +53,10 @@ typedef struct {
     //  Last; the guest_t is gone afterwards.
     void (*done) (void *arg, const guest_outcome_t *outcome);
 } guest_calls_t;
+
+//  By its first word: does it change nothing, however it ends? Does it only make room?
+bool guest_reads (const char *sql);
+bool guest_frees (const char *sql);
 
 //  Run one statement (the extended protocol refuses more than one). Never calls back from in here.
 guest_t *guest_run (loop_t *loop, const guest_conf_t *conf, text_t sql,

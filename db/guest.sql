@@ -115,15 +115,26 @@ BEGIN
     EXECUTE format ('DROP ROLE %I', guest);
 END $$;
 
---  Bytes on disk. PostgreSQL has no quota: whoever keeps guests asks before letting one write.
+--  Bytes on disk, with tables that a running statement is only making: nobody sees them in the catalogue
+--  yet, but their locks name their files. PostgreSQL has no quota: whoever keeps guests asks. Who rewrites
+--  a table keeps us from looking at it: then it is an error, soon.
 CREATE OR REPLACE FUNCTION base.guest_size (name text) RETURNS bigint
-LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET lock_timeout = '200ms' AS $$
 DECLARE
     guest text := base.guest_name ($1);
+    place oid := (SELECT d.oid FROM pg_database d WHERE d.datname = current_database ());
 BEGIN
     RETURN (SELECT coalesce (sum (pg_total_relation_size (c.oid)), 0)
               FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
-             WHERE n.nspname = guest AND c.relkind IN ('r', 'm', 'S'));
+             WHERE n.nspname = guest AND c.relkind IN ('r', 'm', 'S'))
+         + (SELECT coalesce (sum (f.size), 0)
+              FROM (SELECT DISTINCT l.relation
+                      FROM pg_locks l JOIN pg_stat_activity s USING (pid)
+                     WHERE s.usename = guest AND l.locktype = 'relation' AND l.database = place
+                       AND NOT EXISTS (SELECT FROM pg_class c WHERE c.oid = l.relation)) made,
+                   generate_series (0, 31) n,
+                   pg_stat_file (format ('base/%s/%s%s', place, made.relation,
+                                         CASE WHEN n > 0 THEN '.' || n END), true) f);
 END $$;
 
 REVOKE ALL ON ALL FUNCTIONS IN SCHEMA base FROM PUBLIC;

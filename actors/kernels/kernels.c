@@ -25,6 +25,7 @@ static opt_t s_options [] = {
     { "kernel-memory", OPT_INT, "1024", 0, NULL, "MiB that a kernel may use" },
     { "kernel-disk", OPT_INT, "256", 0, NULL, "MiB of temporary files of a kernel" },
     { "kernel-processes", OPT_INT, "256", 0, NULL, "processes and threads of a kernel" },
+    { "guest-disk", OPT_INT, "1024", 0, NULL, "MiB that the tables of a user's SQL cells may take" },
     { "kernel-output", OPT_INT, "8192", 0, NULL, "KiB of output kept per execution" },
     { "kernel-idle", OPT_INT, "1800", 0, NULL, "seconds until an idle kernel is stopped" },
     { "kernel-warm", OPT_INT, "1", 0, NULL, "python kernels kept in reserve" },
@@ -259,6 +260,7 @@ s_configure (kernels_t *kernels)
     kernels->claims = hash_new (NULL);
     kernels->shown = hash_new (free);
     kernels->guests = hash_new (NULL);
+    kernels->full = hash_new (NULL);
     pool_conf_t conf = {
         .kernel = { .loop = actor->loop, .zmq = actor->zmq, .sandbox = kernels->sandbox,
                     .memory = (uint64_t) opt_int (s_options, "kernel-memory") << 20,

@@ -17,6 +17,7 @@ typedef struct {
     hash_t *claims;          //  keys of the notebooks whose claim we have
     hash_t *shown;           //  kernels that users see, by id (shown.c)
     hash_t *guests;          //  users whose guest role this process has seen to
+    hash_t *full;            //  users whose tables take more than they may
     bool closing;
 } kernels_t;
 

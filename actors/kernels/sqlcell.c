@@ -15,20 +15,32 @@
 #define AT_ONCE 3            //  statements of one user; PostgreSQL lets a guest in four times
 #define WAIT_MAX 200         //  statements of one user that run or wait
 #define RETRY 100            //  ms
+#define LOOK 500             //  ms between two looks at a statement that runs
+#define LOOKS 4              //  for one at what it has written
 #define GUEST_DATABASE "busbar_guest"
 #define COLUMNS_MAX 1664     //  PostgreSQL's own limit
 
+typedef struct job job_t;
+
+//  What the coroutine that looks after a statement knows of it.
 typedef struct {
+    job_t *job;                          //  NULL: it has ended
+} seen_t;
+
+struct job {
     record_t *record;
     kernels_t *kernels;
     char *owner, *code;
     guest_t *guest;
+    seen_t *seen;
     bool cancelled, running;
+    bool limited;                        //  may only read: its user's tables take too much
+    bool over;                           //  stopped, because they do now
     buf_t columns, rows, text;           //  JSON, JSON, plain
     char **names;                        //  of the columns, told apart
     int column_count;
     size_t row_count;
-} job_t;
+};
 
 static size_t
 s_running (const kernels_t *kernels, const char *owner)
@@ -141,6 +153,8 @@ s_free (job_t *job)
     for (int n = 0; n < job->column_count; n++)
         free (job->names [n]);
     free (job->names);
+    if (job->seen)
+        job->seen->job = NULL;
     free (job->owner);
     free (job->code);
     buf_free (&job->columns);
@@ -227,6 +241,13 @@ s_on_done (void *arg, const guest_outcome_t *outcome)
         s_succeed (job, outcome);
         return;
     }
+    if (job->over || (job->limited && strcmp (outcome->sqlstate, "25006") == 0)) {
+        char text [160];
+        snprintf (text, sizeof text, "your tables take more than %s MiB: delete, drop or truncate "
+                  "some of them first", actor_opt (job->kernels->actor, "guest-disk"));
+        s_fail (job, "failed", "SQLSTATE 53100", text);
+        return;
+    }
     if (job->cancelled || outcome->cancelled) {
         s_fail (job, "cancelled", "Interrupted", "execution was interrupted");
         return;
@@ -289,7 +310,7 @@ typedef struct {
     const char *statement, *params [2];
     int count;
     bool good;
-    char why [256];
+    char value [32], why [256];
 } keep_t;
 
 static void
@@ -302,13 +323,16 @@ s_keep (void *arg)
             ? PQexecParams (conn, keep->statement, keep->count, NULL, keep->params, NULL, NULL, 0)
             : NULL;
     keep->good = result && PQresultStatus (result) == PGRES_TUPLES_OK;
-    if (!keep->good)
+    if (keep->good)
+        snprintf (keep->value, sizeof keep->value, "%s", PQgetvalue (result, 0, 0));
+    else
         snprintf (keep->why, sizeof keep->why, "%s", PQerrorMessage (conn));
     PQclear (result);
     PQfinish (conn);
 }
 
-static CO bool
+//  What a statement with one value says; NULL: it failed.
+static CO const char *
 s_as_keeper (req_t *req, const char *statement, const char *role, const char *password)
 {
     keep_t *keep = req_alloc (req, sizeof *keep);
@@ -319,10 +343,10 @@ s_as_keeper (req_t *req, const char *statement, const char *role, const char *pa
     keep->params [1] = password;
     keep->count = password ? 2 : 1;
     if (!offload (req, s_keep, keep))
-        return false;
+        return NULL;
     if (!keep->good)
         log_warn ("guest is not kept", "role", role, "why", keep->why);
-    return keep->good;
+    return keep->good ? keep->value : NULL;
 }
 
 //  The user's role and password; made when there is none yet, and put right again once per process,
@@ -366,6 +390,47 @@ guest_forget (req_t *req, const char *user)
     unit_commit (unit);
 }
 
+//  ---- room on disk ----
+
+//  Does what the user has take more than it may? False also when that can't be told now.
+static CO bool
+s_is_over (req_t *req, const char *owner, const char *role)
+{
+    kernels_t *kernels = kernels_of (req);
+    const char *size = s_as_keeper (req, "SELECT base.guest_size ($1)", role, NULL);
+    if (!size)
+        return false;
+    long long limit = strtoll (actor_opt (kernels->actor, "guest-disk"), NULL, 10);
+    bool over = strtoll (size, NULL, 10) >> 20 >= limit;
+    if (over)
+        hash_put (kernels->full, text_of (owner), kernels);
+    else
+        hash_del (kernels->full, text_of (owner));
+    return over;
+}
+
+//  While a statement runs, and once it has ended.
+static CO void
+s_look_after (req_t *req, seen_t *seen, const char *role)
+{
+    kernels_t *kernels = kernels_of (req);
+    const char *code = seen->job->code, *owner = req_print (req, "%s", seen->job->owner);
+    bool writes = !seen->job->limited && (!guest_reads (code) || strcasestr (code, "into")
+                                          || strcasestr (code, "explain"));
+    for (unsigned look = 1; seen->job && !kernels->closing; look++) {
+        req_sleep (req, LOOK);
+        if (writes && seen->job && look % LOOKS == 0 && s_is_over (req, owner, role) && seen->job
+            && seen->job->guest && !guest_frees (seen->job->code)) {
+            seen->job->over = true;
+            guest_cancel (seen->job->guest);
+        }
+    }
+    if (seen->job)
+        seen->job->seen = NULL;
+    else if (writes)
+        s_is_over (req, owner, role);
+}
+
 //  ---- running ----
 
 static CO void
@@ -385,25 +450,35 @@ s_run (req_t *req)
     }
     job->running = true;
     record_begin (job->record);
+    bool first = !hash_get (job->kernels->guests, text_of (job->owner));
     if (!s_guest (req, job->owner, &role, &password)) {
         s_fail (job, "failed", "GuestUnavailable", "the database for SQL cells is not available");
         return;
     }
+    //  Looked at again: there may be room meanwhile.
+    bool over = (first || hash_get (job->kernels->full, text_of (job->owner)))
+                && s_is_over (req, job->owner, role);
     if (job->cancelled) {
         s_fail (job, "cancelled", "Interrupted", "execution was interrupted");
         return;
     }
+    job->limited = over && !guest_frees (job->code);
+    seen_t *seen = req_alloc (req, sizeof *seen);
+    seen->job = job;
+    job->seen = seen;
     char *server = s_conninfo (actor, NULL, NULL, NULL), *keeper = s_keeper (actor);
     job->guest = guest_run (actor->loop,
                             &(guest_conf_t){ .server = server,
                                              .database = GUEST_DATABASE,
                                              .role = role,
                                              .password = password,
-                                             .keeper = keeper },
+                                             .keeper = keeper,
+                                             .read_only = job->limited },
                             text_of (job->code), &(guest_limits_t){ DEADLINE, ROWS_MAX, BYTES_MAX },
                             &calls, job);
     free (server);
     free (keeper);
+    s_look_after (req, seen, role);
 }
 
 bool

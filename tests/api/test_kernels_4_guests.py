@@ -1,0 +1,139 @@
+"""What SQL of users may not do to the server and to others, through cells; and that it can't fill the disk."""
+
+import pytest
+
+from conftest import PASSWORD
+from client import User
+from kernel_world import Notebook
+from stack import Stack
+
+LIMIT = 24
+
+
+@pytest.fixture(scope="module")
+def small():
+    """A system in which tables of a user may take little."""
+    system = Stack(f"--set=kernels.guest-disk={LIMIT}").wait()
+    yield system
+    assert system.stop() == 0
+
+
+def guest(system, name):
+    user = User(system.base)
+    user.token = user.post("/auth/signup", {"email": f"{name}@example.org", "password": PASSWORD, "name": name},
+                           expect=(200, 201))["token"]
+    return Notebook(user, language="sql")
+
+
+@pytest.fixture(scope="module")
+def notebook(small):
+    return guest(small, "guest")
+
+
+@pytest.fixture(scope="module")
+def neighbour(small):
+    notebook = guest(small, "neighbour")
+    assert notebook.run("CREATE TABLE secrets AS SELECT 'sesame' AS word")["success"]
+    assert notebook.run("GRANT ALL ON secrets TO PUBLIC")["success"]
+    return notebook
+
+
+def refused(notebook, code, *states):
+    answer = notebook.run(code)
+    assert answer["success"] is False, code
+    assert not states or answer["error"].split(":")[0].removeprefix("SQLSTATE ") in states, (code, answer["error"])
+    assert "/" not in answer["error"].split(":", 1)[1] or "/" in code, answer["error"]
+    return answer["error"]
+
+
+#  ---------------------------------------------------------------- the disk
+
+FULL = f"your tables take more than {LIMIT} MiB"
+ROWS = "SELECT n, repeat(md5(n::text), 60) AS text FROM generate_series(1, 20000) n"
+BOMB = "SELECT repeat(md5(a::text), 60) AS text FROM generate_series(1, 30000) a, generate_series(1, 30000) b"
+
+
+def test_who_has_filled_the_room_may_only_read_and_free(notebook, neighbour):
+    notebook.run(f"CREATE TABLE heap AS {ROWS}")       # 40 MB at once: found out behind it
+    for code in ("INSERT INTO heap SELECT * FROM heap", "CREATE TABLE more (a int)", "SELECT * INTO more FROM heap",
+                 "EXPLAIN ANALYZE INSERT INTO heap VALUES (1, 'x')", "UPDATE heap SET n = 0",
+                 "WITH new AS (INSERT INTO heap VALUES (1, 'x') RETURNING 1) SELECT * FROM new",
+                 "CREATE INDEX ON heap (text)"):
+        error = refused(notebook, code, "53100")
+        assert FULL in error, (code, error)
+    assert notebook.run("SELECT count(*) AS n FROM heap")["data"]["rows"] in ([{"n": 20000}], [{"n": 0}])
+    assert neighbour.run("INSERT INTO secrets VALUES ('of mine')")["success"]
+    assert notebook.run("DROP TABLE heap")["success"]
+    assert notebook.run("CREATE TABLE IF NOT EXISTS again (a int)")["success"]
+
+
+@pytest.mark.parametrize("code", [f"CREATE TABLE bomb AS {BOMB}", f"INSERT INTO again {BOMB}",
+                                  f"SELECT * INTO bomb FROM ({BOMB}) all_of_it"])
+def test_a_statement_that_fills_the_disk_is_stopped(notebook, code):
+    """What it has written is seen, though nobody else can see the table yet."""
+    notebook.run("DROP TABLE IF EXISTS again")
+    notebook.run("CREATE TABLE again (text text)")
+    assert FULL in refused(notebook, code, "53100")
+    assert notebook.run("DROP TABLE IF EXISTS again")["success"]
+    assert notebook.run("CREATE TABLE again (text text)")["success"]
+
+
+#  ---------------------------------------------------------------- the server
+
+ATTACKS = [
+    "COPY (SELECT 1) TO PROGRAM 'id'", "COPY again FROM PROGRAM 'id'", "COPY again FROM '/etc/passwd'",
+    "SELECT pg_read_file('/etc/passwd')", "SELECT pg_read_binary_file('/etc/passwd')", "SELECT pg_ls_dir('/')",
+    "SELECT pg_stat_file('base')", "SELECT lo_import('/etc/passwd')", "SELECT lo_create(0)", "SELECT lo_get(1)",
+    "CREATE EXTENSION dblink", "SELECT dblink_connect('dbname=busbar')",
+    "CREATE SERVER s FOREIGN DATA WRAPPER postgres_fdw", "SET ROLE postgres", "SET SESSION AUTHORIZATION postgres",
+    "RESET SESSION AUTHORIZATION; SET ROLE postgres", "GRANT pg_execute_server_program TO CURRENT_USER",
+    "ALTER ROLE CURRENT_USER SUPERUSER", "ALTER ROLE CURRENT_USER CONNECTION LIMIT 1000", "CREATE ROLE mine",
+    "CREATE FUNCTION f() RETURNS int LANGUAGE sql SECURITY DEFINER AS 'SELECT 1'",
+    "CREATE FUNCTION pg_temp.f() RETURNS int LANGUAGE sql AS 'SELECT 1'", "DO $$ BEGIN PERFORM 1; END $$",
+    "CREATE TEMP TABLE t (a int)", "SELECT pg_terminate_backend(1)", "SELECT pg_cancel_backend(1)",
+    "SELECT pg_advisory_lock(1)", "SELECT pg_try_advisory_xact_lock(1)", "SELECT pg_notify('sys', 'x')",
+    "SELECT set_config('work_mem', '9GB', false)", "ALTER SYSTEM SET work_mem = '1GB'", "SET temp_file_limit = -1",
+    "SELECT * FROM pg_stat_activity", "SELECT * FROM pg_roles", "SELECT * FROM pg_authid", "SELECT * FROM pg_shadow",
+    "SELECT * FROM pg_database", "SELECT * FROM pg_locks", "SELECT pg_database_size('busbar')",
+    "SELECT pg_reload_conf()", "CHECKPOINT", "CREATE DATABASE mine", "CREATE SCHEMA mine",
+    "CREATE TABLE public.t (a int)", "SELECT base.guest_size('guest_00000000000000000000000000000000')",
+    "SELECT query_to_xml('SELECT 1', true, true, '')", "SELECT 1; DROP TABLE again", "BEGIN; SELECT 1; COMMIT",
+    "COPY again TO STDOUT", "COPY again FROM STDIN", "CREATE EVENT TRIGGER e ON ddl_command_end EXECUTE FUNCTION f()",
+    "SECURITY LABEL ON TABLE again IS 'x'", "CREATE PUBLICATION p FOR ALL TABLES",
+    "CREATE RULE r AS ON SELECT TO again DO ALSO SELECT pg_sleep(1)",
+    "CREATE OPERATOR === (LEFTARG = int, RIGHTARG = int, FUNCTION = pg_terminate_backend)",
+    "SELECT * FROM {other}.secrets", "CREATE TABLE {other}.mine (a int)", "DROP SCHEMA {other} CASCADE",
+    "SET ROLE {other}", "SELECT base.guest_drop('{other}')", "ALTER ROLE {other} PASSWORD 'x'",
+    "REASSIGN OWNED BY {other} TO CURRENT_USER", "COMMENT ON ROLE {other} IS 'x'"]
+
+
+@pytest.mark.parametrize("code", ATTACKS)
+def test_attacks_are_refused(notebook, neighbour, code):
+    other = neighbour.run("SELECT current_user AS who")["data"]["rows"][0]["who"]
+    refused(notebook, code.format(other=other))
+    assert neighbour.run("SELECT word FROM secrets LIMIT 1")["data"]["rows"] == [{"word": "sesame"}]
+
+
+@pytest.mark.parametrize("code", ["BEGIN", "LISTEN sys", "PREPARE p AS SELECT 1", "SET statement_timeout = 0",
+                                  "SET search_path = pg_catalog", "SET default_transaction_read_only = off",
+                                  "DISCARD ALL", "LOCK TABLE again", "DECLARE c CURSOR FOR SELECT 1"])
+def test_what_a_statement_leaves_behind_ends_with_it(notebook, code):
+    """Each statement has a connection of its own: settings, locks, names and transactions go with it."""
+    notebook.run("CREATE TABLE IF NOT EXISTS again (text text)")
+    notebook.run(code)
+    for name, value in (("statement_timeout", "0"), ("search_path", "pg_catalog")):
+        assert notebook.run(f"SHOW {name}")["data"]["rows"][0][name] != value
+    refused(notebook, "EXECUTE p", "26000")
+    refused(notebook, "FETCH ALL FROM c", "34000")
+    assert notebook.run("INSERT INTO again VALUES ('kept')")["success"]
+    assert notebook.run("SELECT count(*) > 0 AS kept FROM again")["data"]["rows"] == [{"kept": True}]
+
+
+@pytest.mark.parametrize("code, states", [
+    ("SELECT n FROM generate_series(1, 1000000000000) n ORDER BY n DESC", ("53400",)),
+    ("SELECT repeat('x', 300000000)", ("08006", "54000", "22000")),
+    ("SELECT repeat('x', 2000000000)", ("54000", "22000", "08006", "53200")),
+    ("SELECT " + "(" * 20000 + "1" + ")" * 20000, ("54001", "42601"))])
+def test_bombs_hurt_who_throws_them(notebook, neighbour, code, states):
+    assert refused(notebook, code, *states)
+    assert neighbour.run("SELECT 1 AS one")["data"]["rows"] == [{"one": 1}]
