@@ -16,7 +16,9 @@
 #define BATCH_UNITS 256
 #define BATCH_BYTES (4 * 1024 * 1024)    //  of parameters: libpq keeps a copy until they are sent
 #define TRIES_MAX 4                      //  for a failure of the moment
-#define TRIES_TOGETHER 3                 //  then one by one
+//  Runs in a batch, then one by one: where the moment was to blame, and where units were.
+#define TOGETHER_MOMENT 2
+#define TOGETHER_BLAMED 5
 
 //  ---- before the commit ----
 
@@ -156,11 +158,12 @@ static void
 s_again (db_t *db, batch_t *batch, const segment_t *segment)
 {
     const db_unit_t *wrong = s_blame (batch, segment);
-    bool together = s_of_the_moment (segment->error);
+    bool moment = s_of_the_moment (segment->error);
+    unsigned together = moment ? TOGETHER_MOMENT : wrong ? TOGETHER_BLAMED : 0;
     unit_list_t waiting = db->units;
     db->units = (unit_list_t) { 0 };
     for (db_unit_t *unit; (unit = unit_pop (&batch->units));) {
-        bool alone = unit == wrong || (!wrong && !together) || unit->tries >= TRIES_TOGETHER;
+        bool alone = unit == wrong || unit->tries >= together;
         if (alone && !unit->alone) {
             unit->alone = true;
             unit->tries = 0;
