@@ -307,7 +307,7 @@ pull_page (sub_t *self, buf_t *out, size_t max)
             page_keys (self, mp_none);
             break;
         }
-        uint64_t off = mp_uint (mp_get (self->page_at.value, "off"));
+        uint64_t off = position_of (mp_get (self->page_at.value, "off"));
         bool skip = page_replaced (self, off);
         if (off < sub_next (self))
             continue;

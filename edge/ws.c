@@ -75,6 +75,16 @@ refuse (ws_t *self, const fault_t *fault)
 
 static void handle_all (ws_t *self, text_t bytes);
 
+//  What had to wait.
+static void
+handle_early (ws_t *self)
+{
+    buf_t early = self->early;
+    self->early = (buf_t) { 0 };
+    handle_all (self, buf_text (&early));
+    buf_free (&early);
+}
+
 static void
 welcome (ws_t *self, const char *what)
 {
@@ -115,10 +125,7 @@ on_checked (void *arg, session_t *session, const fault_t *fault)
                                    &(sink_t){ .wake = ws_wake, .closed = ws_close, .arg = self });
     set_expiry (self);
     welcome (self, first ? "connect" : "refresh");
-    buf_t early = self->early;
-    self->early = (buf_t) { 0 };
-    handle_all (self, buf_text (&early));
-    buf_free (&early);
+    handle_early (self);
 }
 
 static void
@@ -277,10 +284,12 @@ handle_all (ws_t *self, text_t bytes)
     const uint8_t *at = (const uint8_t *) bytes.data;
     size_t left = bytes.size;
     while (left && !self->closing) {
-        if (self->checking) {            //  a token is being looked at: the rest waits for it
+        //  The rest waits while a token is looked at, or until answers are gone: a message of
+        //  small commands can ask for gigabytes.
+        if (self->checking || self->early.size || ws_behind (self)) {
             buf_put (&self->early, at, left);
-            if (self->early.size > MESSAGE_MAX)
-                ws_close (self, 3501, "too much before connect was answered");
+            if (self->early.size > 2 * MESSAGE_MAX)
+                ws_close (self, 3501, "too much before the answers to it");
             return;
         }
         size_t size = mp_valid (at, left, MP_DEPTH);
@@ -332,7 +341,8 @@ ws_message (ws_t *self, bool binary, text_t bytes)
 bool
 ws_behind (const ws_t *self)
 {
-    return self->client && self->client->control.size > CONTROL_MAX;
+    return (self->client && self->client->control.size > CONTROL_MAX)
+        || (self->early.size && !self->checking);
 }
 
 bool
@@ -340,6 +350,8 @@ ws_pull (ws_t *self, buf_t *out)
 {
     if (!self->client || !client_pull (self->client, out, PULL_MAX))
         return false;
+    if (self->early.size && !self->checking)
+        handle_early (self);
     if (!self->msgpack && out->data [out->size - 1] == '\n')
         out->size--;
     return true;

@@ -315,3 +315,36 @@ def test_half_frames_and_silence_hold_nobody_up(stack, world, user):
     for raw in held:
         raw.close()
     wait_for(lambda: user.request("GET", "/auth/me").status_code == 200, "service")
+
+
+def memory_of(stack, slot):
+    for line in open(f"/proc/{stack.pid(slot)}/status", encoding="ascii"):
+        if line.startswith("VmRSS"):
+            return int(line.split()[1]) * 1024
+
+
+def test_a_message_that_asks_for_more_than_it_reads_costs_bounded_memory(stack, world, user):
+    """Eight thousand small questions whose answers are some kilobytes each."""
+    count = 8_000
+    hello = (json.dumps({"id": 1, "connect": {"token": user.token}}) + "\n"
+             + json.dumps({"id": 2, "subscribe": {"ch": "workspaces"}})).encode()
+    held = [upgraded(stack) for _ in range(40)]
+    for raw in held:
+        raw.sendall(frame(1, hello))
+        answer = b""
+        while b'"recovered"' not in answer:
+            answer += raw.recv(65536)
+    before = memory_of(stack, "edge.1")
+    questions = "\n".join(json.dumps({"id": n, "presence": {"ch": "workspaces"}}) for n in range(count))
+    held[0].sendall(frame(1, questions.encode()))
+    most, seen, last = 0, 0, b""
+    while seen < count:
+        data = held[0].recv(1 << 20)
+        assert data, seen
+        data = last + data
+        seen, last = seen + data.count(b'"presence":{'), data[-11:]
+        if len(data) > 1 << 19:
+            most = max(most, memory_of(stack, "edge.1"))
+    assert most - before < 20 * 1024 * 1024
+    for raw in held:
+        raw.close()
