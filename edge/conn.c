@@ -40,6 +40,7 @@ conn_free (conn_t *conn)
     if (conn->request)
         request_free (conn->request);
     conn_watch_end (conn);
+    service_forget (conn);
     *conn->link = conn->next;
     if (conn->next)
         conn->next->link = conn->link;

@@ -83,6 +83,10 @@ struct edge {
     request_t *soon;             //  streams with something to write at the end of this turn
     hook_t soon_hook;
     ltimer_t *sweep;             //  deadlines of bodies and slow readers
+    conn_t *answered;            //  for libwebsockets at the end of this turn (service.c)
+    hook_t answered_hook;
+    ltimer_t *tick;
+    bool service_due;            //  libwebsockets has something to do that our loop does not see
     void *tls_shown;             //  SSL_CTX with the certificate for new connections
     size_t conn_count, request_count, ws_count;
     bool ready;                  //  broker heard and identity live
@@ -111,8 +115,10 @@ struct conn {
     ws_t *ws;                    //  ws.c's own; NULL until it sets it
     int fd;
     void *ssl;                   //  SSL of libwebsockets once TLS is up; NULL: plain
-    //  our own eye on the socket while a request is under way (http.c, send.c)
-    watch_t *watch;
+    watch_t *watch;              //  of the socket, until a WebSocket has its own (send.c)
+    uint32_t watched;            //  events
+    bool halted;                 //  libwebsockets must not read
+    conn_t *answered_next, **answered_link;
     bool closing;                //  nothing is read as a request any more
     int64_t linger_until;
     uint64_t lingered;           //  bytes thrown away after the last answer
@@ -128,6 +134,14 @@ struct conn {
 bool conn_path (conn_t *conn, char *out, size_t room);
 
 void quiet_open (void);              //  the log of libwebsockets becomes ours (quiet.c)
+
+//  When libwebsockets gets to work (service.c): a turn of everything, false at the end; with the
+//  first connection; a readable socket; an answer that is out; a connection that ends.
+bool service_turn (edge_t *edge);
+void service_begin (edge_t *edge);
+void service_input (conn_t *conn, uint32_t events);
+void service_answered (conn_t *conn);
+void service_forget (conn_t *conn);
 
 //  For libwebsockets, in every protocols[] row.
 int edge_callback (struct lws *wsi, enum lws_callback_reasons reason, void *user, void *in,
@@ -257,6 +271,8 @@ bool etag_matches (const char *list, text_t etag);       //  If-None-Match: weak
 bool trace_valid (const char *traceparent);
 bool request_id_valid (const char *id);
 bool path_valid (text_t path);                           //  absolute, no control bytes, UTF-8
+//  Bytes that are no UTF-8, perhaps because they were cut, become question marks.
+void text_mend (char *text);
 //  A urlencoded form as pairs of a MessagePack map appended to `out`; false: malformed.
 bool form_read (text_t form, buf_t *out);
 
@@ -270,10 +286,12 @@ void conn_forwarded (conn_t *conn);
 
 //  send.c
 void conn_watch_end (conn_t *conn);
+//  the next bytes are for libwebsockets
+void conn_watch_input (conn_t *conn);
 //  notice when the client leaves, though nothing is read
-//  Bytes that are no UTF-8, perhaps because they were cut, become question marks.
-void text_mend (char *text);
 void conn_watch_peer (conn_t *conn);
+//  May libwebsockets read?
+void conn_flow (conn_t *conn, bool on);
 //  Bytes taken; 0: not now; -1: the connection is broken.
 ssize_t conn_send (conn_t *conn, const void *data, size_t size);
 void conn_send_now (conn_t *conn, text_t text);  //  a few bytes, or the connection goes

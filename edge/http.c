@@ -381,7 +381,7 @@ request_body_end (conn_t *conn)
     if (req->body_seen != req->body_size)
         return -1;
     req->body_done = true;
-    lws_rx_flow_control (conn->wsi, 0);
+    conn_flow (conn, false);
     if (req->upload)
         upload_end (req);
     else if (req->state == STATE_BODY)
@@ -712,6 +712,6 @@ request_begin (conn_t *conn, const char *path, size_t size)
     //  Nothing more is read until the answer is out, except the body.
     req = conn->request;
     if (req && req->body_done)
-        lws_rx_flow_control (conn->wsi, 0);
+        conn_flow (conn, false);
     return behind ? conn_cut (conn) : 0;
 }

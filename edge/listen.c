@@ -70,7 +70,11 @@ conn_adopt (listener_t *self, int fd, const struct sockaddr *peer)
         .type = LWS_ADOPT_SOCKET | LWS_ADOPT_HTTP | (self->admin ? 0 : LWS_ADOPT_ALLOW_SSL) };
     //  A failure closes the descriptor and, when it came late, has freed the connection through
     //  WSI_DESTROY.
-    if (!lws_adopt_descriptor_vhost_via_info (&info) && edge->conns == conn)
+    if (lws_adopt_descriptor_vhost_via_info (&info)) {
+        conn_watch_input (conn);
+        service_begin (edge);
+    }
+    else if (edge->conns == conn)
         conn_free (conn);
 }
 

@@ -190,17 +190,6 @@ context_open (edge_t *edge)
     return edge->vhost ? context : NULL;
 }
 
-//  The bus's loop inside libwebsockets' poll: its descriptor only has to wake us, the turn runs in
-//  serve ().
-static bool
-loop_nest (edge_t *edge)
-{
-    lws_sock_file_fd_type fd;
-    fd.filefd = fcntl (loop_fd (edge->loop), F_DUPFD_CLOEXEC, 3);
-    return fd.filefd >= 0
-        && lws_adopt_descriptor_vhost (edge->vhost, LWS_ADOPT_RAW_FILE_DESC, fd, "http", NULL);
-}
-
 //  Every connection begins with 8 KiB for its header; what is free between those that stay goes
 //  back to the system after a wave of them.
 static void
@@ -212,13 +201,6 @@ tidy (void *arg)
         malloc_trim (0);
     }
     ltimer_set (edge->tidy, TIDY_MS);
-}
-
-static void
-serve (edge_t *edge)
-{
-    while (!s_done && lws_service (edge->context, 0) >= 0)
-        loop_turn (edge->loop, 0);
 }
 
 //  ---------------------------------------------------------------- the end
@@ -235,8 +217,6 @@ drain_check (void *arg)
     }
     else
         ltimer_set (edge->drain_timer, 50);
-    if (s_done)
-        lws_cancel_service (edge->context);
 }
 
 //  Nothing new, what is under way is answered, WebSockets are told to come back elsewhere.
@@ -246,7 +226,6 @@ on_end (void *arg)
     edge_t *edge = arg;
     if (edge->draining) {
         s_done = true;
-        lws_cancel_service (edge->context);
         return;
     }
     edge->draining = true;
@@ -319,6 +298,7 @@ edge_free (edge_t *edge)
     directory_destroy (&edge->directory);
     bus_destroy (&edge->bus);
     ltimer_end (&edge->sweep);
+    ltimer_end (&edge->tick);
     ltimer_end (&edge->tidy);
     ltimer_end (&edge->drain_timer);
     zmq_ctx_term (edge->zmq);
@@ -346,7 +326,7 @@ main (int argc, char **argv)
     edge->tls = cert && *cert;
     if (edge->tls && !tls_load (edge))
         return 2;
-    if (!bus_open (edge) || !(edge->context = context_open (edge)) || !loop_nest (edge)) {
+    if (!bus_open (edge) || !(edge->context = context_open (edge))) {
         log_error ("the edge cannot start: sockets, certificate or memory");
         return 1;
     }
@@ -360,7 +340,8 @@ main (int argc, char **argv)
         .on_ready = bus_ready, .on_refused = bus_refused, .on_directory = bus_directory,
         .arg = edge });
     loop_turn (edge->loop, 0);
-    serve (edge);
+    while (!s_done && service_turn (edge))
+        continue;
     bus_leave (edge->bus);
     loop_turn (edge->loop, 0);
     edge_free (edge);

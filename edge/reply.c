@@ -186,7 +186,7 @@ reply_starts (request_t *req)
     //  A body that nobody will read: the connection cannot carry another request.
     if (!req->body_done && req->body_size > 0)
         req->close = true;
-    lws_rx_flow_control (req->conn->wsi, 0);
+    conn_flow (req->conn, false);
     return true;
 }
 

@@ -3,8 +3,8 @@
 //  While a request is under way libwebsockets does not read the connection (rx flow control),
 //  because a pending GET with the peer's FIN or pipelined bytes behind it would spin the loop; but
 //  then its h1 role does not serve POLLOUT either. So HTTP answers are sent here, straight to the
-//  socket or its SSL, with an own watch when the peer is slow. WebSocket frames go the same
-//  way (ws_socket.c).
+//  socket or its SSL, with an own watch when the peer is slow. WebSocket frames go the
+//  same way (ws_socket.c).
 
 #include <errno.h>
 #include <openssl/ssl.h>
@@ -25,24 +25,48 @@ void
 conn_watch_end (conn_t *conn)
 {
     watch_end (&conn->watch);
+    conn->watched = 0;
 }
 
-//  Look at the socket ourselves. A peer that hung up is noticed whatever else is asked for.
+static void
+conn_watch_set (conn_t *conn, uint32_t events)
+{
+    conn->watched = events;
+    if (conn->watch)
+        watch_set (conn->watch, events);
+    else
+        conn->watch = loop_watch (conn->edge->loop, conn->fd, events, conn_ready, conn);
+}
+
+//  A peer that hung up is noticed whatever else is asked for.
 static void
 conn_watch_for (conn_t *conn, uint32_t events)
 {
-    if (conn->watch)
-        watch_set (conn->watch, events | EPOLLRDHUP);
-    else
-        conn->watch
-            = loop_watch (conn->edge->loop, conn->fd, events | EPOLLRDHUP, conn_ready, conn);
+    conn_watch_set (conn, events | EPOLLRDHUP);
+}
+
+void
+conn_watch_input (conn_t *conn)
+{
+    conn_watch_set (conn, EPOLLIN);
 }
 
 void
 conn_watch_peer (conn_t *conn)
 {
-    if (!conn->watch)
+    if (!(conn->watched & EPOLLRDHUP))
         conn_watch_for (conn, 0);
+}
+
+//  What is watched changes only once there are bytes that nobody wants: most requests are answered
+//  before the next one comes.
+void
+conn_flow (conn_t *conn, bool on)
+{
+    lws_rx_flow_control (conn->wsi, on);
+    conn->halted = !on;
+    if (on)
+        conn_watch_input (conn);
 }
 
 void
@@ -54,6 +78,7 @@ conn_drop (conn_t *conn)
         request_free (conn->request);
     //  Not now: we may be inside a callback of this very connection.
     lws_set_timeout (conn->wsi, PENDING_TIMEOUT_USER_OK, LWS_TO_KILL_ASYNC);
+    conn->edge->service_due = true;
 }
 
 void
@@ -61,7 +86,7 @@ conn_linger (conn_t *conn)
 {
     conn->closing = true;
     conn->linger_until = loop_now (conn->edge->loop) + LINGER_MS;
-    lws_rx_flow_control (conn->wsi, 0);
+    conn_flow (conn, false);
     lws_set_timeout (conn->wsi, PENDING_TIMEOUT_USER_REASON_BASE, LINGER_MS / 1000 + 1);
     if (conn->ssl)
         SSL_shutdown (conn->ssl);
@@ -95,6 +120,10 @@ conn_ready (void *arg, uint32_t events)
         conn_discard (conn);
         return;
     }
+    if (!conn->halted) {
+        service_input (conn, events);
+        return;
+    }
     request_t *req = conn->request;
     if (!req || (events & (EPOLLRDHUP | EPOLLHUP | EPOLLERR))) {
         //  A peer that only closed its sending half and waits for a long answer is a client that
@@ -104,6 +133,8 @@ conn_ready (void *arg, uint32_t events)
     }
     if (events & EPOLLOUT)
         request_flush (req);
+    else
+        conn_watch_set (conn, 0);
 }
 
 ssize_t
@@ -147,10 +178,11 @@ request_finish (request_t *req)
     else if (close)
         conn_linger (conn);
     else {
-        conn_watch_end (conn);
-        lws_rx_flow_control (conn->wsi, 1);
+        conn_flow (conn, true);
         if (lws_http_transaction_completed (conn->wsi))
             conn_linger (conn);
+        else
+            service_answered (conn);
     }
 }
 

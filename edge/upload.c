@@ -126,7 +126,7 @@ upload_pace (request_t *req)
         halt = false;
     if (halt != self->halted && !req->body_done && !req->answered) {
         self->halted = halt;
-        lws_rx_flow_control (req->conn->wsi, !halt);
+        conn_flow (req->conn, !halt);
     }
 }
 
