@@ -7,7 +7,7 @@ import uuid
 import httpx
 import pytest
 
-from client import LiveError
+from client import LiveError, User
 from kernel_world import Notebook
 
 VERBS = ("get", "post", "put", "patch", "delete")
@@ -230,3 +230,105 @@ def told_by_event(user, channel):
             if line.startswith("data: "):
                 return json.loads(line[6:])["error"]["code"]
     return None
+
+
+#  What each parameter of a path names. A route that is not listed here fails below: whoever adds one says
+#  what of Bob's fits.
+NAMED = {"/workspaces/{id}": "workspace", "/workspaces/{id}/members/{user}": "member",
+         "/workspaces/{id}/members/{member}": "member", "/workspaces/{workspace_id}": "workspace",
+         "/notebooks/{id}": "notebook", "/executions/{id}": "execution", "/kernels/{notebook_id}": "notebook",
+         "/organizations/{id}": "organisation", "/organizations/{id}/members/{user}": "user",
+         "/organizations/{id}/members/{member}": "user", "/users/{user}": "user", "/users/{id}": "user", "/admin/users/{user}": "user",
+         "/api-keys/{id}": "api key", "/audit/{id}": "nothing"}
+
+
+def prefixes(path):
+    """[(part, address up to it, without the roots that are aliases)]."""
+    known = []
+    for part in path.split("/"):
+        known.append(part)
+        prefix = "/".join(known)
+        for root in ("/api/v1/", "/api/"):
+            prefix = "/" + prefix.removeprefix(root).lstrip("/")
+        yield part, prefix
+
+
+def test_it_is_known_what_every_parameter_names(routes):
+    unknown = {prefix for _, path, _ in routes if not path.startswith("/app")
+               for part, prefix in prefixes(path) if part.startswith("{") and prefix not in NAMED}
+    assert not unknown, f"say in NAMED what they are: {sorted(unknown)}"
+
+
+def placed(path, ids):
+    """The path with what is Bob's in every place, and the same with ids that nobody has."""
+    own, none = [], []
+    for part, prefix in prefixes(path):
+        own.append(ids[NAMED[prefix]] if part.startswith("{") else part)
+        none.append(str(uuid.uuid4()) if part.startswith("{") else part)
+    return "/".join(own), "/".join(none)
+
+
+def seen(answer, address):
+    """All that tells one answer from another, but for what differs always."""
+    headers = {name: value for name, value in answer.headers.items()
+               if name not in ("x-request-id", "traceparent", "date", "content-length", "connection")}
+    body = answer.json() if "json" in answer.headers.get("content-type", "") else answer.text
+    if isinstance(body, dict):
+        body.pop("request_id", None)
+    text = json.dumps(body)
+    for part in address.split("/"):
+        if len(part) == 36:
+            text = text.replace(part, "*")
+    return answer.status_code, headers, text
+
+
+@pytest.fixture(scope="module")
+def keys(ann):
+    """Ann by her API key."""
+    key = ann.post("/api-keys", {"name": "walls"}, expect=201)
+    value = max((value for value in key.values() if isinstance(value, str) and value.startswith("bb_")), key=len)
+    User(ann.base, value).get("/workspaces")
+    return value
+
+
+@pytest.mark.parametrize("how", ["token", "key"])
+def test_what_is_bobs_looks_like_what_nobody_has(routes, possessions, ann, keys, stack, how):
+    """Status, headers and text: nothing tells that it exists."""
+    bob, ids = possessions
+    asker = ann if how == "token" else User(stack.base, keys)
+    before, wrong, asked = state(bob, ids), [], 0
+    for verb, path, operation in routes:
+        if "{" not in path or path.startswith("/app"):
+            continue
+        own, none = placed(path, ids)
+        for one, other in zip(answers(asker, verb, own, operation), answers(asker, verb, none, operation)):
+            asked += 1
+            if seen(one, own) != seen(other, none):
+                wrong.append((verb, own, seen(one, own), seen(other, none)))
+    assert not wrong, f"{len(wrong)} of {asked}: {wrong[:4]}"
+    assert asked > 60
+    assert state(bob, ids) == before
+
+
+def test_ids_in_bodies_are_walled_as_well(routes, possessions, ann):
+    """A field that names a parent: Bob's is refused as one that nobody has, and nothing is made."""
+    bob, ids = possessions
+    kinds = {"workspace_id": "workspace", "notebook_id": "notebook", "notebookId": "notebook", "user_id": "user",
+             "organization_id": "organisation"}
+    before, asked = state(bob, ids), 0
+    for verb, path, operation in routes:
+        if verb not in ("post", "put", "patch") or "{" in path:
+            continue
+        content = operation.get("requestBody", {}).get("content", {}).get("application/json", {})
+        fields = content.get("schema", {}).get("properties", {})
+        for name in set(kinds) & set(fields):
+            heard = []
+            for value in (ids[kinds[name]], str(uuid.uuid4())):
+                body = {"name": "walls", "code": "1", "language": "python", "cellId": None, name: value}
+                answer = ann.request(verb.upper(), path, body)
+                heard.append((answer.status_code, seen(answer, f"/{value}")[2].replace(value, "*")))
+            asked += 1
+            assert heard[0] == heard[1] or (name == "user_id" and heard[0][0] < 300), (verb, path, name, heard)
+            assert heard[0][0] in (400, 403, 404) or name == "user_id", (verb, path, name, heard)
+    assert asked >= 2
+    assert state(bob, ids) == before

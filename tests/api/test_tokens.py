@@ -285,3 +285,68 @@ def test_live_streams_end_with_their_token(stack, secret, good):
         with pytest.raises(Closed) as closed:
             socket.recv(10)
         assert closed.value.code == 3005
+
+
+#  ---------------------------------------------------------------- every door
+
+def by_socket_header(stack, token):
+    """An upgrade that brings it: closed at once."""
+    with Socket(stack.base.replace("http", "ws", 1) + "/ws",
+                extra_headers={"Authorization": f"Bearer {token}"}) as socket:
+        with pytest.raises(Closed) as closed:
+            socket.recv()
+        assert closed.value.code == 3500
+
+
+def by_ticket(stack, token):
+    """A token is no ticket."""
+    with Socket(stack.base.replace("http", "ws", 1) + f"/ws?ticket={token}") as socket:
+        with pytest.raises(Closed) as closed:
+            socket.recv()
+        assert closed.value.code == 3500
+    assert httpx.get(stack.base + "/events", params={"ch": "workspaces", "ticket": token},
+                     trust_env=False).status_code == 401
+
+
+def by_events(stack, token):
+    answer = httpx.get(stack.base + "/events", params={"ch": "workspaces"}, trust_env=False,
+                       headers={"Authorization": f"Bearer {token}"})
+    assert answer.status_code == 401
+
+
+def by_ticket_desk(stack, token):
+    User(stack.base, token).post("/live/ticket", expect=401)
+
+
+DOORS = (by_socket_header, by_ticket, by_events, by_ticket_desk)
+
+
+@pytest.mark.parametrize("door", DOORS)
+@pytest.mark.parametrize("what", ["alg none", "other key", "expired", "no end", "crit", "no session", "HS512"])
+def test_no_door_takes_less(stack, secret, good, door, what):
+    now = int(time.time())
+    door(stack, {
+        "alg none": f"{b64({'alg': 'none'})}.{b64(good)}.AAAA",
+        "other key": signed(b"another key of thirty-two bytes!", good),
+        "expired": signed(secret, {**good, "exp": now - 1}),
+        "no end": signed(secret, {name: good[name] for name in good if name != "exp"}),
+        "crit": signed(secret, good, {**HEADER, "crit": ["exp"]}),
+        "no session": signed(secret, {**good, "jti": str(uuid.uuid4())}),
+        "HS512": signed(secret, good, {"alg": "HS512", "typ": "JWT"}, hashlib.sha512)}[what])
+
+
+@pytest.mark.parametrize("door", DOORS)
+def test_no_door_takes_what_was_signed_out_or_is_a_refresh_token(stack, sign_up, door):
+    user = sign_up("doors")
+    again = signed_in(stack, user.user["email"])
+    door(stack, again.refresh)
+    again.post("/auth/signout")
+    door(stack, again.token)
+
+
+@pytest.mark.parametrize("change", [
+    {"iss": "https://evil.example"}, {"aud": "another"}, {"iss": 5}, {"aud": ["another"]}, {"iat": 2**40}])
+def test_claims_that_we_do_not_make_give_nothing(stack, secret, good, change):
+    """Issuer and audience are not ours to check: the session is, and it is Ann's whatever else is said."""
+    answer = User(stack.base, signed(secret, {**good, **change})).request("GET", "/auth/me", expect=(200, 401))
+    assert answer.status_code == 401 or answer.json()["id"] == good["sub"]
