@@ -13,7 +13,7 @@ import websockets
 
 import busbar
 from client import Live, LiveError, User
-from identity_world import PASSWORD, address
+from identity_world import PASSWORD, address, stranger
 from kernel_world import Notebook
 from wsocket import Closed, Socket
 
@@ -196,7 +196,7 @@ class Importer(Person):
 
 
 class Visitor(Person):
-    """Signs in and out, with wrong passwords and stale tokens between."""
+    """Signs in and out, with strangers and stale tokens between."""
 
     pause = 0.5
 
@@ -205,7 +205,10 @@ class Visitor(Person):
         guest = User(self.user.base)
         try:
             if count % 5 == 0:
-                guest.post("/auth/signin", {"email": email, "password": "wrong-" + PASSWORD}, expect=401)
+                #  From addresses that nobody uses again: failures count against theirs.
+                other = stranger(self.crowd.stack)
+                other.post("/auth/signin", {"email": address("nobody"), "password": PASSWORD}, expect=401)
+                other.close()
             answer = guest.post("/auth/signin", {"email": email, "password": PASSWORD})
             guest.token = answer["token"]
             guest.get("/auth/me")
