@@ -2,7 +2,7 @@
 //  functions that one file offers to the others. The edge holds no domain word: every route comes
 //  from the directory.
 //
-//  Everything runs on one thread: libwebsockets' service loop with loop_t nested in it.
+//  Everything runs on one thread: loop_t, which hands readable sockets to libwebsockets (service.c).
 //  libwebsockets calls edge_callback (http.c) for every connection; ws_callback (ws.c) gets what
 //  concerns WebSocket.
 

@@ -15,6 +15,7 @@
 #define SEND_MAX (256 * 1024)
 #define PONGS_MAX (64 * 1024)            //  that wait; beyond it the client's input waits, too
 #define ANSWER_SECONDS 10                //  for anything, after a ping
+#define CONFIRM_ASKS 32                  //  libwebsockets would wait for an hour
 #define HEAD_ROOM 10                     //  of our frames
 
 typedef struct ws_socket {
@@ -26,6 +27,7 @@ typedef struct ws_socket {
     size_t out_at;
     bool told, gone;                     //  close frame is in `out`; nothing is read or written
     bool halted, pinged;
+    unsigned asks;
     int64_t heard;                       //  loop_now of the last byte
     watch_t *watch;
     ltimer_t *ping;
@@ -238,7 +240,9 @@ s_on_ping (void *arg)
         ws_gone (self->ws);
         return;
     }
-    lws_validity_confirmed (self->conn->wsi);
+    //  Its timers are one sorted list, which this walks through.
+    if (++self->asks % CONFIRM_ASKS == 0)
+        lws_validity_confirmed (self->conn->wsi);
     if (self->pinged)
         frame_control (&self->out, FRAME_PING, TEXT (""));
     if (!asked)
