@@ -21,6 +21,7 @@
 
 #define PROTOCOLS_MAX 12
 #define TIDY_MS 5000
+#define START_MS 1500            //  that identity has before we listen without it
 #define TIDY_AFTER 256
 #define SERVE_BUF (64 * 1024 + LWS_PRE)
 //  connections whose header is under way, 8 KiB each; others wait
@@ -308,6 +309,15 @@ edge_free (edge_t *edge)
     free ((char *) edge->anon_key.data);
 }
 
+//  One of several that comes back takes no connection from the others before it can answer.
+static void
+wait_for_identity (edge_t *edge)
+{
+    int64_t until = loop_now (edge->loop) + START_MS;
+    while (!s_done && !auth_fresh (edge->auth) && loop_now (edge->loop) < until)
+        loop_turn (edge->loop, 10);
+}
+
 int
 main (int argc, char **argv)
 {
@@ -331,14 +341,15 @@ main (int argc, char **argv)
         return 1;
     }
     edge_make (edge);
-    if (!listeners_open (edge))
-        return 1;
     loop_signal (edge->loop, SIGTERM, on_end, edge);
     loop_signal (edge->loop, SIGINT, on_end, edge);
     loop_signal (edge->loop, SIGHUP, on_reload, edge);
     bus_start (edge->bus, &(bus_life_t) {
         .on_ready = bus_ready, .on_refused = bus_refused, .on_directory = bus_directory,
         .arg = edge });
+    wait_for_identity (edge);
+    if (!listeners_open (edge))
+        return 1;
     loop_turn (edge->loop, 0);
     while (!s_done && service_turn (edge))
         continue;
