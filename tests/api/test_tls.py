@@ -27,7 +27,10 @@ def certificate(directory, name, kind="rsa", days=2, passphrase=None):
     cert, key, csr = (directory / f"{name}.{suffix}" for suffix in ("pem", "key", "csr"))
     openssl("req", "-new", "-newkey", *KINDS[kind], "-noenc", "-subj", f"/CN={name}", "-keyout", key,
             "-out", csr)
-    openssl("x509", "-req", "-in", csr, "-signkey", key, "-days", days, "-out", cert)
+    #  Older ones know no dates, newer ones no negative days.
+    old = days < 0 and b"-not_after" in openssl("x509", "-help").stderr
+    valid = ["-not_before", "20240101000000Z", "-not_after", "20250101000000Z"] if old else ["-days", days]
+    openssl("x509", "-req", "-in", csr, "-signkey", key, *valid, "-out", cert)
     if passphrase:
         openssl("pkey", "-in", key, "-aes256", "-passout", f"pass:{passphrase}", "-out", csr)
         csr.replace(key)
