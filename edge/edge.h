@@ -2,8 +2,9 @@
 //  functions that one file offers to the others. The edge holds no domain word: every route comes
 //  from the directory.
 //
-//  Everything runs on one thread: loop_t, which hands readable sockets to libwebsockets (service.c).
-//  libwebsockets calls edge_callback (http.c) for every connection; ws_callback (ws.c) gets what
+//  Everything runs on one thread: loop_t, which hands readable sockets to libwebsockets
+//  (service.c). libwebsockets calls edge_callback (http.c) for every connection; ws_callback
+//  (ws_socket.c) gets what
 //  concerns WebSocket.
 
 #ifndef EDGE_H

@@ -26,7 +26,8 @@ typedef struct {
     uint64_t left;
     unsigned mask_at;
     uint8_t control [FRAME_CONTROL_MAX], control_size;
-    uint8_t more, low, high;             //  a character under way: bytes to come, bounds of the next
+    //  a character under way: bytes to come, bounds of the next one
+    uint8_t more, low, high;
 } frames_t;
 
 //  Either may end the reading: the rest of the bytes is not looked at when false comes back.
