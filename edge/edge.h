@@ -4,8 +4,7 @@
 //
 //  Everything runs on one thread: loop_t, which hands readable sockets to libwebsockets
 //  (service.c). libwebsockets calls edge_callback (http.c) for every connection; ws_callback
-//  (ws_socket.c) gets what
-//  concerns WebSocket.
+//  (ws_socket.c) gets what concerns WebSocket.
 
 #ifndef EDGE_H
 #define EDGE_H
@@ -300,7 +299,8 @@ void conn_send_now (conn_t *conn, text_t text);  //  a few bytes, or the connect
 void conn_drop (conn_t *conn);
 //  Close after what was sent: tell the peer, throw away what still comes, then cut.
 void conn_linger (conn_t *conn);
-//  linger.c: libwebsockets is about to close the socket; tell the peer, throw away what still comes.
+//  linger.c: libwebsockets is about to close the socket; tell the peer, throw away what still
+//  comes.
 void linger_take (edge_t *edge, int fd);
 void lingers_end (void);
 //  Try to write what is in req->out. May finish the request.
