@@ -3,7 +3,8 @@
 #
 #      UNITS="build/unit/test_… …" [SANITIZED=1] tests/run.sh BUILD [pytest arguments …]
 #
-#  SUITES names what pytest runs ("none": nothing), WRAP a program that runs each unit test.
+#  SUITES names what pytest runs ("none": nothing), WRAP a program that runs each unit test, JOBS how
+#  many files of the suites run side by side, each worker with a system of its own (2).
 set -u
 
 build=$1
@@ -58,7 +59,8 @@ if [ "$suites" != none ]; then
         /*) BUSBAR_BIN="$build/bin" ;;
     esac
     export BUSBAR_BIN
-    /usr/bin/python3 -m pytest -p no:cacheprovider -q -ra "$@" $suites 2>&1 | tee "$api_log"
+    #  They wait more than they compute.
+    /usr/bin/python3 -m pytest -p no:cacheprovider -q -ra -n "${JOBS:-2}" --dist loadfile "$@" $suites 2>&1 | tee "$api_log"
     summary=$(grep -E '^(=+ )?[0-9]+ (passed|failed|error)|^no tests ran' "$api_log" | tail -n 1)
     api_passed=$(echo "$summary" | grep -oE '[0-9]+ passed' | grep -oE '[0-9]+')
     api_failed=$(echo "$summary" | grep -oE '[0-9]+ (failed|error)' | awk '{ n += $1 } END { print n + 0 }')

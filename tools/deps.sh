@@ -9,8 +9,8 @@ packages='
     libzmq3-dev libpq-dev libjansson-dev libcurl4-openssl-dev libssl-dev libwebsockets-dev
     zlib1g-dev libcrypt-dev libseccomp-dev libcmocka-dev
     postgresql|postgresql-15|postgresql-17 bubblewrap
-    python3 python3-zmq python3-msgpack python3-pytest python3-httpx python3-websockets
-    python3-psycopg2 python3-nbformat python3-ipykernel r-cran-irkernel
+    python3 python3-zmq python3-msgpack python3-pytest python3-pytest-xdist python3-httpx
+    python3-websockets python3-psycopg2 python3-nbformat python3-ipykernel r-cran-irkernel
     ca-certificates curl procps sslscan valgrind'
 
 installed ()
