@@ -310,14 +310,25 @@ void request_soon_forget (request_t *req);
 
 //  http.c
 int request_begin (conn_t *conn, const char *path, size_t size);
-int request_body (conn_t *conn, const char *data, size_t size);
-int request_body_end (conn_t *conn);
 //  text NULL: the default
 void request_refuse (request_t *req, error_code_t code, const char *text);
 void request_free (request_t *req);
 void request_ids (char id [40], char trace [60]);        //  make those that are empty
 void requests_forget (void);                             //  spare structs, at the end
 void requests_sweep (void *edge);                        //  timer: deadlines, clients that left
+
+//  http_body.c
+//  What the body will be, and whether it may be that large. Answers and returns false when not.
+bool request_body_prepare (request_t *req);
+void request_body_expect (request_t *req);               //  100 Continue, where it is waited for
+int request_body (conn_t *conn, const char *data, size_t size);
+int request_body_end (conn_t *conn);
+//  libwebsockets closes when it gets this. What the peer was told arrives although it still sends.
+int request_cut (conn_t *conn);
+
+//  http_who.c
+//  Find out who asks; then the call, or an answer of our own.
+void request_auth (request_t *req, route_auth_t auth, bool anon_key);
 
 //  call.c
 void request_called (request_t *req);            //  auth, limits and body are there: call the actor

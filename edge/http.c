@@ -1,5 +1,5 @@
-//  http.c -- a request from its first header to the call: header rules, route, who asks, limits,
-//  body.
+//  http.c -- a request from its first header on: header rules, route, deadlines. What follows is in
+//  http_body.c and http_who.c.
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -7,8 +7,6 @@
 
 #include "edge/edge.h"
 
-#define BODY_MAX_DEFAULT (1024 * 1024)
-#define LOCAL_BODY_MAX 65536
 #define SPARE_MAX 64
 #define STALL_MS 30000                   //  a peer that takes or gives nothing for so long
 #define WATCH_MS 250                     //  from then on we look whether the client is still there
@@ -294,269 +292,6 @@ answer_unrouted (request_t *req, unsigned verbs)
     reply_fault (req, &fault);
 }
 
-//  ---------------------------------------------------------------- body
-
-static void
-expect_continue (request_t *req)
-{
-    char text [32];
-    if (conn_header (req->conn, WSI_TOKEN_HTTP_EXPECT, text, sizeof text)
-        && strcasecmp (text, "100-continue") == 0)
-        conn_send_now (req->conn, TEXT ("HTTP/1.1 100 Continue\r\n\r\n"));
-}
-
-//  What the body will be, and whether it may be that large. Answers and returns false when not.
-static bool
-body_prepare (request_t *req)
-{
-    const route_t *route = req->route;
-    uint64_t max = LOCAL_BODY_MAX;
-    if (route)
-        max = route->body_max ? route->body_max
-            : route->upload ? (uint64_t) opt_int (req->edge->options, "upload-max")
-            : BODY_MAX_DEFAULT;
-    if (req->body_size > max) {
-        fault_t fault = { 0 };
-        fault_set (&fault, E_TOO_LARGE, "body of %llu bytes is larger than %llu",
-                   (unsigned long long) req->body_size, (unsigned long long) max);
-        reply_fault (req, &fault);
-        return false;
-    }
-    if (req->body_size == 0 && !(route && route->upload)) {
-        req->body_done = true;
-        return true;
-    }
-    body_kind_t kind = body_kind_of (req->content_type);
-    char encoding [32];
-    if (!(route && (route->raw || route->upload))
-        && conn_header (req->conn, WSI_TOKEN_HTTP_CONTENT_ENCODING, encoding, sizeof encoding)
-        && strcasecmp (encoding, "identity") != 0) {
-        request_refuse (req, E_MEDIA_TYPE, "compressed bodies are not supported");
-        return false;
-    }
-    if (kind == BODY_MULTIPART
-        && !boundary_parse (req->content_type, req->boundary, sizeof req->boundary)) {
-        request_refuse (req, E_INVALID, "multipart body needs a boundary");
-        return false;
-    }
-    if (route && route->upload)
-        req->body_kind = kind == BODY_MULTIPART ? BODY_MULTIPART : BODY_STREAM;
-    else if (route && route->raw)
-        req->body_kind = BODY_RAW;
-    else if (kind == BODY_NONE) {
-        fault_t fault = { 0 };
-        fault_set (&fault, E_MEDIA_TYPE, "media type %.80s is not supported", req->content_type);
-        reply_fault (req, &fault);
-        return false;
-    }
-    else
-        req->body_kind = kind;
-    if (route && route->upload)
-        upload_new (req);
-    if (req->body_size == 0)
-        req->body_done = true;
-    req->deadline = loop_now (req->edge->loop)
-        + opt_int (req->edge->options, "body-timeout") * 1000 + (int64_t) (req->body_size / 16);
-    return true;
-}
-
-//  libwebsockets closes now. What the peer was told must arrive although it still sends.
-static int
-conn_cut (conn_t *conn)
-{
-    linger_take (conn->edge, conn->fd);
-    return -1;
-}
-
-int
-request_body_end (conn_t *conn)
-{
-    request_t *req = conn->request;
-    //  Where bytes are left behind a body, libwebsockets may say for ever that it is whole.
-    if (conn->body_ended)
-        return conn_cut (conn);
-    conn->body_ended = true;
-    if (!req || conn->closing || req->body_done || req->answered)
-        return 0;
-    if (req->body_seen != req->body_size)
-        return -1;
-    req->body_done = true;
-    conn_flow (conn, false);
-    if (req->upload)
-        upload_end (req);
-    else if (req->state == STATE_BODY)
-        request_called (req);
-    return 0;
-}
-
-//  Is that the beginning of the request itself, perhaps cut where the body would end?
-static bool
-is_own_head (const request_t *req, const char *data, size_t size)
-{
-    const char *verb = verb_name (req->verb);
-    size_t length = strlen (verb), blank = 0;
-    while (blank < size && (data [blank] == '\r' || data [blank] == '\n'))
-        blank++;
-    data += blank;
-    size -= blank;
-    return memcmp (data, verb, size < length ? size : length) == 0
-        && (size <= length || data [length] == ' ');
-}
-
-int
-request_body (conn_t *conn, const char *data, size_t size)
-{
-    request_t *req = conn->request;
-    if (!req || conn->closing || req->body_done || req->answered || size == 0)
-        return 0;
-    if (req->body_seen == 0 && req->maybe_behind && is_own_head (req, data, size))
-        return conn_cut (conn);
-    //  4.3 hands over what is pipelined behind the body as body, and never says that it is whole.
-    bool excess = req->body_seen + size > req->body_size;
-    if (excess) {
-        size = req->body_size - req->body_seen;
-        req->close = true;
-    }
-    req->body_seen += size;
-    req->moved = loop_now (conn->edge->loop);
-    if (req->upload)
-        upload_data (req, (text_t) { data, size });
-    else
-        buf_put (&req->body, data, size);
-    return excess && conn->request == req ? request_body_end (conn) : 0;
-}
-
-//  ---------------------------------------------------------------- who asks
-
-//  Limits, then the body; the call when both are there.
-static void
-request_admit (request_t *req)
-{
-    edge_t *edge = req->edge;
-    fault_t fault = { 0 };
-    const char *user = req->session ? req->session->user : NULL;
-    route_limit_t limit = req->route ? req->route->limit : LIMIT_NORMAL;
-    //  A sign-in is counted by account, too, so when its body is there (call.c).
-    bool counted = req->route ? limit != LIMIT_SIGN_IN : req->local->auth || req->local->optional;
-    if ((counted && !limiter_take_for (edge->limiter, limit, user, req->conn->ip, mp_none, &fault))
-        || (req->route && !auth_allows (edge->auth, req->session, req->route, &fault))) {
-        reply_fault (req, &fault);
-        return;
-    }
-    req->state = STATE_BODY;
-    if (!req->body_done && !req->answered)
-        expect_continue (req);
-    if (req->upload)
-        upload_start (req);
-    else if (req->body_done)
-        request_called (req);
-}
-
-static void
-request_authed (void *arg, session_t *session, const fault_t *fault)
-{
-    request_t *req = arg;
-    bool optional = req->route ? req->route->auth == AUTH_OPTIONAL || req->route->auth == AUTH_NONE
-        : req->local->optional;
-    req->auth_wait = NULL;
-    if (session) {
-        req->session = session_ref (session);
-        if (!req->conn->session)
-            req->conn->session = session_ref (session);
-    }
-    else if (!optional || fault->code == E_UNAVAILABLE) {
-        reply_fault (req, fault);
-        return;
-    }
-    else if (req->route && req->route->anon_key && !req->anon) {
-        request_refuse (req, E_UNAUTHORIZED, "missing or invalid anon-key: every request needs a "
-                        "valid anon-key in a header or in the query");
-        return;
-    }
-    request_admit (req);
-}
-
-//  The anon key of a request: headers apikey and anon-key, or the same names in the query.
-static bool
-anon_key_came (request_t *req)
-{
-    text_t want = req->edge->anon_key;
-    if (want.size == 0)
-        return true;
-    char value [256];
-    if (conn_header_named (req->conn, "apikey:", value, sizeof value)
-        && secret_eq (text_of (value), want))
-        return true;
-    if (conn_header_named (req->conn, "anon-key:", value, sizeof value)
-        && secret_eq (text_of (value), want))
-        return true;
-    text_t query = buf_text (&req->query);
-    text_t key = query_get (query, "apikey");
-    if (!key.data)
-        key = query_get (query, "anon-key");
-    return key.data && secret_eq (key, want);
-}
-
-//  Nothing that lasts is taken from an address.
-static text_t
-ticket_of (request_t *req)
-{
-    text_t ticket = query_get (buf_text (&req->query), "ticket");
-    return text_starts (ticket, "bt_") ? ticket : TEXT ("");
-}
-
-static void
-request_auth (request_t *req, route_auth_t auth, bool anon_key)
-{
-    static char s_value [EDGE_HEADER_MAX];
-    text_t credential = { NULL, 0 };
-    req->anon = anon_key && anon_key_came (req);
-    if (conn_header_twice (req->conn, WSI_TOKEN_HTTP_AUTHORIZATION)) {
-        request_refuse (req, E_INVALID, "more than one authorization header");
-        return;
-    }
-    if (conn_header (req->conn, WSI_TOKEN_HTTP_AUTHORIZATION, s_value, sizeof s_value)) {
-        if (strncasecmp (s_value, "bearer ", 7) == 0)
-            credential = text_of (s_value + 7 + strspn (s_value + 7, " "));
-    }
-    else if (conn_header_named (req->conn, "x-api-key:", s_value, sizeof s_value))
-        credential = text_of (s_value);
-    else if (req->local && req->local->ticket)
-        credential = ticket_of (req);
-
-    //  A token is not even looked at where none is wanted: a stale one must not stop a sign-in.
-    if (auth == AUTH_NONE && (!anon_key || req->anon)) {
-        request_admit (req);
-        return;
-    }
-    if (credential.size == 0) {
-        fault_t fault = { 0 };
-        fault_set (&fault, E_UNAUTHORIZED, "%s", req->anon
-                   ? "authentication with user credentials required for this endpoint"
-                   : "authentication required");
-        request_authed (req, NULL, &fault);
-        return;
-    }
-    conn_t *conn = req->conn;
-    if (conn->session && text_eq (credential, buf_text (&conn->credential))
-        && auth_known (req->edge->auth, conn->session)) {
-        request_authed (req, conn->session, NULL);
-        return;
-    }
-    session_drop (&conn->session);
-    buf_clear (&conn->credential);
-    //  A ticket is not good for the next request.
-    if (!text_starts (credential, "bt_"))
-        buf_put (&conn->credential, credential.data, credential.size);
-    if (auth == AUTH_OPTIONAL && credential.size < sizeof req->credential)
-        memcpy (req->credential, credential.data, credential.size);
-    req->state = STATE_AUTH;
-    //  The answer may come before auth_check returns, and the request may be gone by then.
-    void *wait = auth_check (req->edge->auth, credential, request_authed, req);
-    if (wait && conn->request == req)
-        req->auth_wait = wait;
-}
-
 //  ---------------------------------------------------------------- deadlines
 
 static void
@@ -649,7 +384,7 @@ request_route (request_t *req)
         req->router = router_ref (edge->router);
         path_params (req, &match);
     }
-    if (body_prepare (req)) {
+    if (request_body_prepare (req)) {
         if (req->local)
             request_auth (req, req->local->auth ? AUTH_USER
                           : req->local->optional ? AUTH_OPTIONAL : AUTH_NONE, false);
@@ -713,5 +448,5 @@ request_begin (conn_t *conn, const char *path, size_t size)
     req = conn->request;
     if (req && req->body_done)
         conn_flow (conn, false);
-    return behind ? conn_cut (conn) : 0;
+    return behind ? request_cut (conn) : 0;
 }
