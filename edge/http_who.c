@@ -81,6 +81,13 @@ ticket_of (request_t *req)
     return text_starts (ticket, "bt_") ? ticket : TEXT ("");
 }
 
+//  What came in addresses is good for what needs it there, and nothing else.
+static bool
+ticket_strays (const request_t *req, text_t credential)
+{
+    return text_starts (credential, "bt_") && !(req->local && req->local->ticket);
+}
+
 void
 request_auth (request_t *req, route_auth_t auth, bool anon_key)
 {
@@ -105,9 +112,10 @@ request_auth (request_t *req, route_auth_t auth, bool anon_key)
         request_admit (req);
         return;
     }
-    if (credential.size == 0) {
+    if (credential.size == 0 || ticket_strays (req, credential)) {
         fault_t fault = { 0 };
-        fault_set (&fault, E_UNAUTHORIZED, "%s", req->anon
+        fault_set (&fault, E_UNAUTHORIZED, "%s", credential.size
+                   ? "a ticket opens a stream or a socket, nothing else" : req->anon
                    ? "authentication with user credentials required for this endpoint"
                    : "authentication required");
         request_authed (req, NULL, &fault);

@@ -1,7 +1,8 @@
-"""Every route with a parameter, asked by Ann with what is Bob's: as if it were not there. Generated from
-what the system says of itself."""
+"""Every route with a parameter, asked by everybody with what is Bob's: as if it were not there. Generated
+from what the system says of itself; tenants_world.py says who may what."""
 
 import json
+import re
 import uuid
 
 import httpx
@@ -9,6 +10,7 @@ import pytest
 
 from client import LiveError, User
 from kernel_world import Notebook
+from tenants_world import AUTHS, DEAD, FREE, LIVING, WALLS, Asker, Wall, World, placed, unknown
 
 VERBS = ("get", "post", "put", "patch", "delete")
 #  Where one comes without a token.
@@ -68,30 +70,27 @@ def fill(path, value, other=None):
     return "/".join(parts)
 
 
-def answers(user, verb, path, operation):
-    """The answers with every body that gets past the checks of the fields."""
-    if verb in ("get", "delete"):
-        return [user.request(verb.upper(), path)]
-    return [user.request(verb.upper(), path, body) for body in BODIES]
+#  What else than these names the same.
+MORE = {("organisation",): ("personal organisation",), ("user",): ("account",)}
 
 
 def test_what_is_bobs_is_not_there_for_ann(routes, possessions, ann):
     bob, ids = possessions
-    before = state(bob, ids)
+    before, asker = state(bob, ids), Asker(ann.base, ann.token)
     wrong, asked = [], 0
     for verb, path, operation in routes:
         if "{" not in path or path.startswith("/app"):
             continue
         for kind, value in ids.items():
             for target in {fill(path, value), fill(path, value, ids["member"]), fill(path, value, ann.id)}:
-                for answer in answers(ann, verb, target, operation):
+                for body in (None,) if verb in ("get", "delete") else BODIES:
+                    answer = asker.ask(verb, target, body)
                     asked += 1
-                    role_route = answer.status_code == 403 and \
-                        ("/users/" in path or "/admin/" in path)
+                    role_route = answer.status == 403 and ("/users/" in path or "/admin/" in path)
                     #  A wrong body may be refused before anybody looks for the row.
-                    checked = answer.status_code == 400 and answer.json()["details"]
-                    if not (answer.status_code == 404 or role_route or checked):
-                        wrong.append((verb, target, kind, answer.status_code, answer.text[:200]))
+                    checked = answer.status == 400 and answer.json()["details"]
+                    if not (answer.status == 404 or role_route or checked):
+                        wrong.append((verb, target, kind, answer))
     assert not wrong, f"{len(wrong)} of {asked}: {wrong[:10]}"
     assert asked > 300
     assert state(bob, ids) == before
@@ -232,103 +231,208 @@ def told_by_event(user, channel):
     return None
 
 
-#  What each parameter of a path names. A route that is not listed here fails below: whoever adds one says
-#  what of Bob's fits.
-NAMED = {"/workspaces/{id}": "workspace", "/workspaces/{id}/members/{user}": "member",
-         "/workspaces/{id}/members/{member}": "member", "/workspaces/{workspace_id}": "workspace",
-         "/notebooks/{id}": "notebook", "/executions/{id}": "execution", "/kernels/{notebook_id}": "notebook",
-         "/organizations/{id}": "organisation", "/organizations/{id}/members/{user}": "user",
-         "/organizations/{id}/members/{member}": "user", "/users/{user}": "user", "/users/{id}": "user", "/admin/users/{user}": "user",
-         "/api-keys/{id}": "api key", "/audit/{id}": "nothing"}
+@pytest.fixture(scope="module")
+def declared(operator):
+    """{method: what its actor says who may}: `user` where it says nothing."""
+    return {route["method"]: (route.get("auth") or "user", route.get("roles"))
+            for entry in operator.call("broker.directory")["entries"] for route in entry.get("routes") or ()}
 
 
-def prefixes(path):
-    """[(part, address up to it, without the roots that are aliases)]."""
-    known = []
-    for part in path.split("/"):
-        known.append(part)
-        prefix = "/".join(known)
-        for root in ("/api/v1/", "/api/"):
-            prefix = "/" + prefix.removeprefix(root).lstrip("/")
-        yield part, prefix
-
-
-def test_it_is_known_what_every_parameter_names(routes):
-    unknown = {prefix for _, path, _ in routes if not path.startswith("/app")
-               for part, prefix in prefixes(path) if part.startswith("{") and prefix not in NAMED}
-    assert not unknown, f"say in NAMED what they are: {sorted(unknown)}"
-
-
-def placed(path, ids):
-    """The path with what is Bob's in every place, and the same with ids that nobody has."""
-    own, none = [], []
-    for part, prefix in prefixes(path):
-        own.append(ids[NAMED[prefix]] if part.startswith("{") else part)
-        none.append(str(uuid.uuid4()) if part.startswith("{") else part)
-    return "/".join(own), "/".join(none)
-
-
-def seen(answer, address):
-    """All that tells one answer from another, but for what differs always."""
-    headers = {name: value for name, value in answer.headers.items()
-               if name not in ("x-request-id", "traceparent", "date", "content-length", "connection")}
-    body = answer.json() if "json" in answer.headers.get("content-type", "") else answer.text
-    if isinstance(body, dict):
-        body.pop("request_id", None)
-    text = json.dumps(body)
-    for part in address.split("/"):
-        if len(part) == 36:
-            text = text.replace(part, "*")
-    return answer.status_code, headers, text
+def method_of(operation):
+    """An alias is the method and a number."""
+    return re.sub(r"_\d+$", "", operation["operationId"])
 
 
 @pytest.fixture(scope="module")
-def keys(ann):
-    """Ann by her API key."""
-    key = ann.post("/api-keys", {"name": "walls"}, expect=201)
-    value = max((value for value in key.values() if isinstance(value, str) and value.startswith("bb_")), key=len)
-    User(ann.base, value).get("/workspaces")
-    return value
-
-
-@pytest.mark.parametrize("how", ["token", "key"])
-def test_what_is_bobs_looks_like_what_nobody_has(routes, possessions, ann, keys, stack, how):
-    """Status, headers and text: nothing tells that it exists."""
+def world(stack, sign_up, possessions):
     bob, ids = possessions
-    asker = ann if how == "token" else User(stack.base, keys)
-    before, wrong, asked = state(bob, ids), [], 0
+    return World(stack, sign_up, bob, ids)
+
+
+def test_every_route_has_an_expectation(routes, declared):
+    """Whoever adds a route says in WALLS what of Bob's fits and who may; for a new kind of access, in AUTHS."""
+    met = set()
     for verb, path, operation in routes:
-        if "{" not in path or path.startswith("/app"):
+        if "operationId" not in operation:
+            assert "{" not in path and path in OPEN | {"/events"}, f"{path} is nobody's"
             continue
-        own, none = placed(path, ids)
-        for one, other in zip(answers(asker, verb, own, operation), answers(asker, verb, none, operation)):
-            asked += 1
-            if seen(one, own) != seen(other, none):
-                wrong.append((verb, own, seen(one, own), seen(other, none)))
-    assert not wrong, f"{len(wrong)} of {asked}: {wrong[:4]}"
-    assert asked > 60
-    assert state(bob, ids) == before
+        method = method_of(operation)
+        auth, roles = declared[method]
+        assert auth in (*AUTHS, *FREE) and not roles, f"say in AUTHS who may: {path} is {auth} {roles}"
+        assert is_free(operation) == (auth in FREE), f"{path} says it is {auth}"
+        if "{" in path:
+            assert auth not in FREE and method in WALLS, f"say in WALLS what {verb} {path} names"
+            names = [part for part in path.split("/") if part.startswith("{")]
+            assert len(names) == len(WALLS[method].names), f"WALLS: {verb} {path} names {names}"
+            met.add(method)
+    assert met == set(WALLS), f"nothing announces {set(WALLS) - met}"
 
 
-def test_ids_in_bodies_are_walled_as_well(routes, possessions, ann):
-    """A field that names a parent: Bob's is refused as one that nobody has, and nothing is made."""
-    bob, ids = possessions
-    kinds = {"workspace_id": "workspace", "notebook_id": "notebook", "notebookId": "notebook", "user_id": "user",
-             "organization_id": "organisation"}
-    before, asked = state(bob, ids), 0
+def cells(routes, declared):
+    """(verb, path, method, its wall, who is refused for the role alone) of every route with a parameter."""
     for verb, path, operation in routes:
-        if verb not in ("post", "put", "patch") or "{" in path:
+        if "{" in path and "operationId" in operation:
+            method = method_of(operation)
+            yield verb, path, method, WALLS[method], AUTHS[declared[method][0]]
+
+
+@pytest.mark.parametrize("who", LIVING)
+def test_each_role_at_what_is_bobs(world, routes, declared, who):
+    """What another has looks like what nobody has, to the byte. Who may see that it is there may still be
+    refused for the role (403); a role that may nothing here hears so whatever the id."""
+    asker, standing, before, wrong, asked = world.living[who], LIVING[who], state(world.bob, world.ids), [], 0
+    for verb, path, method, wall, refused in cells(routes, declared):
+        for kinds in [wall.names, *([kind] for kind in MORE.get(wall.names, ()))]:
+            own, none = placed(path, world.ids, kinds)
+            allowed = None if kinds == ["personal organisation"] else wall.others.get(standing)
+            nowhere = asker.ask(verb, none, world.body(wall))
+            wanted = 403 if standing in refused else 404
+            asked += 1
+            if nowhere.status != wanted:
+                wrong.append((verb, none, wanted, nowhere))
+            if allowed and allowed < 300:
+                continue                         # done to somebody else below
+            there = asker.ask(verb, own, world.body(wall))
+            if (there.status != allowed) if allowed else (there != nowhere):
+                wrong.append((verb, own, allowed or "the same", there, nowhere))
+    assert not wrong, f"{len(wrong)} of {asked}: {wrong[:4]}"
+    assert asked > 40
+    assert state(world.bob, world.ids) == before
+
+
+@pytest.mark.parametrize("who", [who for who, standing in LIVING.items() if standing != "stranger"])
+def test_who_may_does(world, routes, declared, who):
+    """The walls are no walls for everybody: what the table allows is done to somebody else's."""
+    asker, standing, wrong, ids = world.living[who], LIVING[who], [], None
+    for verb, path, method, wall, _ in cells(routes, declared):
+        if wall.others.get(standing, 403) < 300:
+            ids = ids or world.victim(asker, standing)
+            answer = asker.ask(verb, placed(path, ids, wall.names)[0], world.body(wall))
+            if answer.status != wall.others[standing]:
+                wrong.append((verb, path, answer))
+            if verb == "delete":
+                ids = None
+    assert not wrong, wrong
+
+
+def test_an_officer_sees_a_superuser_but_changes_nothing(world, routes, declared):
+    officer, root = world.living["officer"], {**world.ids, "user": world.root.user["id"]}
+    before = world.root.get("/auth/me")
+    for verb, path, method, wall, _ in cells(routes, declared):
+        if method.startswith("users."):
+            wanted = 200 if method == "users.get" else 403
+            answer = officer.ask(verb, placed(path, root, wall.names)[0], world.body(wall))
+            assert answer.status == wanted, (verb, path, answer)
+    for role in ("admin", "super_admin"):
+        for name in (world.bob.id, world.bystander.id):
+            assert officer.ask("put", f"/admin/users/{name}/role", {"role": role}).status == 403
+            assert officer.ask("put", f"/users/{name}", {"role": role}).status == 403
+    assert {**world.root.get("/auth/me"), "active_sessions_count": 0} == {**before, "active_sessions_count": 0}
+
+
+@pytest.mark.parametrize("who", LIVING)
+def test_routes_without_a_parameter_know_roles_only(world, routes, declared, who):
+    """And nothing of Bob's is in what they answer to a stranger."""
+    asker, standing, wrong = world.living[who], LIVING[who], []
+    for verb, path, operation in routes:
+        if "{" in path or is_free(operation) or "operationId" not in operation:
+            continue
+        refused = standing in AUTHS[declared[method_of(operation)][0]]
+        if verb != "get" and not refused:
+            continue
+        answer = asker.ask(verb, path, None if verb == "get" else {})
+        if answer.status != (403 if refused else 200):
+            wrong.append((verb, path, answer))
+        if standing == "stranger":
+            wrong += [(path, kind) for kind, value in world.ids.items() if value.encode() in answer.body]
+    assert not wrong, wrong
+
+
+@pytest.mark.parametrize("who", DEAD)
+def test_what_is_over_opens_nothing(world, routes, who):
+    """No route that asks for a token, no stream and no socket, and the ids make no difference."""
+    asker, wrong = world.dying(who), []
+    for verb, path, operation in routes:
+        if is_free(operation) or "operationId" not in operation:
+            continue
+        wall = WALLS.get(method_of(operation), Wall(()))
+        body = world.body(wall) if wall.names else None if verb in ("get", "delete") else {}
+        there, nowhere = (asker.ask(verb, target, body) for target in placed(path, world.ids, wall.names))
+        if there.status != 401 or "www-authenticate" not in dict(there.headers) or there != nowhere:
+            wrong.append((verb, path, there, nowhere))
+    assert not wrong, wrong[:4]
+    for channel in ("workspaces", f"user:{world.bob.id}/workspaces"):
+        assert asker.ask("get", f"/events?ch={channel}").status == 401
+    assert asker.ask("post", "/auth/refresh", {}).status in (400, 401)
+    live = None
+    if asker.credential:
+        with pytest.raises(LiveError) as refused:
+            live = User(world.stack.base, asker.credential).another_live()
+        assert refused.value.error.get("close_code") == 3500, (live, refused.value.error)
+    if who in world.refresh:
+        answer = asker.ask("post", "/auth/refresh", {"refresh_token": world.refresh[who]})
+        assert answer.status == 401, answer
+        assert Asker(world.stack.base, world.refresh[who]).ask("post", "/auth/refresh").status == 401
+
+
+def test_a_ticket_is_no_token(world, routes):
+    """It comes in addresses: it opens a stream or a socket, and nothing that lasts."""
+    user = world.members["org admin"]
+    for verb, path, operation in routes:
+        if verb != "get" and path not in ("/api-keys", "/live/ticket", "/auth/logout-all") \
+                or "{" in path or is_free(operation) or "operationId" not in operation:
+            continue
+        ticket = user.post("/live/ticket", expect=201)["ticket"]
+        for header in ("Authorization", "X-API-Key"):
+            answer = Asker(world.stack.base, ticket, header).ask(verb, path)
+            assert answer.status == 401, (verb, path, header, answer)
+        assert Asker(world.stack.base).ask(verb, f"{path}?ticket={ticket}").status == 401
+
+
+SOCKETS = ("plain user", "key", "org viewer", "org admin", "officer", "superuser")
+
+
+@pytest.mark.parametrize("who", SOCKETS)
+def test_each_role_at_what_is_bobs_over_a_socket(world, routes, declared, who):
+    live, standing, before = User(world.stack.base, world.living[who].credential).another_live(), LIVING[who], \
+        state(world.bob, world.ids)
+    for _, path, method, wall, refused in cells(routes, declared):
+        names = [part[1:-1] for part in path.split("/") if part.startswith("{")]
+        allowed, heard = wall.others.get(standing), []
+        for ids in (world.ids, None):
+            if ids and allowed and allowed < 300:
+                continue
+            params = {name: ids[kind] if ids else unknown(kind) for name, kind in zip(names, wall.names)}
+            with pytest.raises(LiveError) as error:
+                live.call(method, params, world.body(wall))
+            heard.append({**error.value.error, "request_id": None})
+        code = "FORBIDDEN" if standing in refused else "NOT_FOUND"
+        assert heard[-1]["code"] == code, (method, heard)
+        if allowed == 403:
+            assert heard[0]["code"] == "FORBIDDEN", (method, heard)
+        else:
+            assert heard[0] == heard[-1], (method, heard)
+    live.close()
+    assert state(world.bob, world.ids) == before
+
+
+KINDS = {"workspace_id": "workspace", "notebook_id": "notebook", "notebookId": "notebook", "user_id": "user",
+         "organization_id": "organisation"}
+
+
+@pytest.mark.parametrize("who", LIVING)
+def test_ids_in_bodies_are_walled_as_well(world, routes, who):
+    """A field that names a parent: Bob's is refused as one that nobody has, and nothing is made."""
+    before, asked, asker = state(world.bob, world.ids), 0, world.living[who]
+    mine = asker.ask("post", "/notebooks", {"name": "mine"}).json()["id"]
+    for verb, path, operation in routes:
+        if verb not in ("post", "put", "patch") or "{" in path.replace("/notebooks/{id}", ""):
             continue
         content = operation.get("requestBody", {}).get("content", {}).get("application/json", {})
-        fields = content.get("schema", {}).get("properties", {})
-        for name in set(kinds) & set(fields):
-            heard = []
-            for value in (ids[kinds[name]], str(uuid.uuid4())):
-                body = {"name": "walls", "code": "1", "language": "python", "cellId": None, name: value}
-                answer = ann.request(verb.upper(), path, body)
-                heard.append((answer.status_code, seen(answer, f"/{value}")[2].replace(value, "*")))
+        for name in sorted(set(KINDS) & set(content.get("schema", {}).get("properties", {}))):
+            own, none = (asker.ask(verb, path.replace("{id}", mine), {"name": "walls", "code": "1", name: value})
+                         for value in (world.ids[KINDS[name]], str(uuid.uuid4())))
             asked += 1
-            assert heard[0] == heard[1] or (name == "user_id" and heard[0][0] < 300), (verb, path, name, heard)
-            assert heard[0][0] in (400, 403, 404) or name == "user_id", (verb, path, name, heard)
-    assert asked >= 2
-    assert state(bob, ids) == before
+            assert own == none and own.status == 404, (verb, path, name, own, none)
+    assert asked >= 4
+    assert state(world.bob, world.ids) == before
