@@ -316,11 +316,14 @@ SELECT n.user_id, n.role, n.created_at, CASE WHEN n.user_id IS NOT NULL THEN
   FROM me LEFT JOIN n ON true
 
 -- :name member_delete
--- $1 user, $2 organisation, $3 member, $4 audit meta. No row: not found. Null user_id: not allowed, or no such member. Members may leave; the owner can't.
+-- $1 user, $2 organisation, $3 member, $4 audit meta. No row: not found. Null id: not allowed, or `absent`: no such member, told to who may remove one.
+-- Members may leave; the owner can't.
 WITH me AS (SELECT role FROM identity.members WHERE organization_id = $2::uuid AND user_id = $1::uuid),
      d AS (DELETE FROM identity.members USING me WHERE organization_id = $2::uuid AND members.user_id = $3::uuid AND members.role <> 'owner'
               AND (me.role IN ('owner', 'admin') OR members.user_id = $1::uuid) RETURNING members.*)
-SELECT d.user_id, CASE WHEN d.user_id IS NOT NULL THEN
+SELECT d.user_id AS id, d.user_id,
+       me.role IN ('owner', 'admin') AND NOT EXISTS (SELECT FROM identity.members WHERE organization_id = $2::uuid AND user_id = $3::uuid) AS absent,
+       CASE WHEN d.user_id IS NOT NULL THEN
        identity.audit_add (d.user_id, 'member.removed', $4::jsonb, jsonb_build_object ('organization', d.organization_id)) END AS _audit
   FROM me LEFT JOIN d ON true
 

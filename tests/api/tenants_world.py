@@ -101,18 +101,19 @@ class Asker:
             self.headers[header] = ("Bearer " if header == "Authorization" else "") + credential
         self.http = http.client.HTTPConnection(urllib.parse.urlsplit(base).netloc, timeout=60)
 
-    def ask(self, verb, path, body=None, again=True):
+    def ask(self, verb, path, body=None, key=None, again=True):
         """All that tells one answer from another but the time, the trace, and whether the connection is
         kept: that depends on how much of the body had come."""
         data = None if body is None else json.dumps(body).encode()
         try:
-            self.http.request(verb.upper(), path, data, self.headers)
+            more = {"Idempotency-Key": key} if key else {}
+            self.http.request(verb.upper(), path, data, {**self.headers, **more})
             answer = self.http.getresponse()
             text = answer.read()
         except (http.client.BadStatusLine, ConnectionError):
             self.http.close()
             assert again, f"{verb} {path}: no answer"
-            return self.ask(verb, path, body, again=False)
+            return self.ask(verb, path, body, key, again=False)
         headers = sorted((name.lower(), value) for name, value in answer.getheaders())
         return Answer(answer.status, tuple(pair for pair in headers
                                            if pair[0] not in ("date", "traceparent", "connection")),
@@ -199,6 +200,7 @@ class World:
         elsewhere, org = self.sign_up("elsewhere"), self.ids["organisation"]
         other = elsewhere.post("/organizations", {"name": "Elsewhere"}, expect=201)["id"]
         self.members = {}
+        self.bob.post(f"/organizations/{org}/members", {"user_id": self.ids["member"]}, expect=201)
         for name, where, role in (("admin of another org", other, "admin"), ("org viewer", org, "viewer"),
                                   ("org analyst", org, "analyst"), ("org admin", org, "admin"),
                                   ("who left the org", org, "admin")):
@@ -261,11 +263,14 @@ class World:
         return body
 
     def victim(self, asker, standing):
-        """Somebody else, who has an organisation with the same members as Bob's: what is done to them
-        is not done to Bob."""
-        user, friend = self.sign_up("victim"), self.sign_up("friend")
+        """Somebody else: what is done to them is not done to Bob. For members of Bob's organisation one of
+        its own, with the same members."""
+        user = self.sign_up("victim")
+        if standing in ADMIN:
+            return {"user": user.id}
         org = user.post("/organizations", {"name": "o"}, expect=201)["id"]
-        for member, role in ((friend.id, "viewer"), (asker.ask("GET", "/auth/me").json()["id"], None)):
-            given = role or {"org admin": "admin"}.get(standing, "viewer")
+        me = asker.ask("GET", "/auth/me").json()["id"]
+        role = "admin" if standing == "org admin" else "viewer"
+        for member, given in ((self.ids["member"], "viewer"), (me, role)):
             user.post(f"/organizations/{org}/members", {"user_id": member, "role": given}, expect=201)
-        return {"user": user.id, "organisation": org, "member": friend.id}
+        return {"organisation": org, "member": self.ids["member"]}

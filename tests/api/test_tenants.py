@@ -292,7 +292,10 @@ def test_each_role_at_what_is_bobs(world, routes, declared, who):
                 wrong.append((verb, none, wanted, nowhere))
             if allowed and allowed < 300:
                 continue                         # done to somebody else below
-            there = asker.ask(verb, own, world.body(wall))
+            key = str(uuid.uuid4())
+            there = asker.ask(verb, own, world.body(wall), key)
+            if asker.ask(verb, own, world.body(wall), key) != there:
+                wrong.append((verb, own, "refused once, and again with the same key", there))
             if (there.status != allowed) if allowed else (there != nowhere):
                 wrong.append((verb, own, allowed or "the same", there, nowhere))
     assert not wrong, f"{len(wrong)} of {asked}: {wrong[:4]}"
@@ -328,6 +331,20 @@ def test_an_officer_sees_a_superuser_but_changes_nothing(world, routes, declared
             assert officer.ask("put", f"/admin/users/{name}/role", {"role": role}).status == 403
             assert officer.ask("put", f"/users/{name}", {"role": role}).status == 403
     assert {**world.root.get("/auth/me"), "active_sessions_count": 0} == {**before, "active_sessions_count": 0}
+
+
+def test_who_is_no_member_is_nobody(world):
+    """Who may remove members hears the same of users who are none and of ids that nobody has; who may not
+    is refused whoever it is. The owner stays."""
+    members = f"/organizations/{world.ids['organisation']}/members/"
+    there, none = world.bystander.id, str(uuid.uuid4())
+    for asker in (Asker(world.stack.base, world.bob.token), world.living["org admin"]):
+        heard = [asker.ask("delete", members + name, key=str(uuid.uuid4())) for name in (there, none)]
+        assert heard[0] == heard[1] and heard[0].status == 404, heard
+        assert asker.ask("delete", members + world.bob.id).status == 403
+    viewer = world.living["org viewer"]
+    heard = [viewer.ask("delete", members + name) for name in (there, none, world.ids["member"])]
+    assert heard[0] == heard[1] == heard[2] and heard[0].status == 403, heard
 
 
 @pytest.mark.parametrize("who", LIVING)
@@ -436,3 +453,21 @@ def test_ids_in_bodies_are_walled_as_well(world, routes, who):
             assert own == none and own.status == 404, (verb, path, name, own, none)
     assert asked >= 4
     assert state(world.bob, world.ids) == before
+
+
+#  In this order, as one goes with the other.
+ENDS = ("api_keys", "kernels", "executions", "notebooks", "workspaces", "organizations")
+
+
+def test_the_owner_comes_through(world, routes, declared):
+    """With the same addresses and bodies: what others were refused is nothing but whose it is."""
+    bob, ids, ends, wrong = Asker(world.stack.base, world.bob.token), world.ids, [], []
+    found = [cell for cell in cells(routes, declared) if not cell[2].startswith("users.")]
+    for verb, path, method, wall, _ in sorted(found, key=lambda cell: (
+            cell[0] == "delete" and ENDS.index(cell[2].split(".")[0]) + 1, -len(cell[1]))):
+        answer = bob.ask(verb, placed(path, ids, wall.names)[0], world.body(wall))
+        #  Bob's execution is over by now.
+        if answer.status != 409 if method in ("executions.interrupt", "executions.input") \
+                else answer.status >= 300:
+            wrong.append((verb, path, answer))
+    assert not wrong, wrong
