@@ -52,7 +52,8 @@ for test in ${UNITS:-}; do
     failed=$((failed + bad))
 done
 
-suites=${SUITES:-tests/api tests/chaos}
+#  The longest first.
+suites=${SUITES:-tests/chaos tests/api}
 if [ "$suites" != none ]; then
     BUSBAR_BIN="$PWD/$build/bin"
     case "$build" in

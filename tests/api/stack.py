@@ -37,6 +37,15 @@ def wait_for(condition, what, patience=15.0, pause=0.02):
         threading.Event().wait(pause)
 
 
+def shared(directory):
+    """The directory of a test, for those that root became, too; pytest's own are closed to others."""
+    for place in (directory, *directory.parents):
+        if place == pathlib.Path(tempfile.gettempdir()):
+            break
+        place.chmod(0o755)
+    return directory
+
+
 class Stack:
     """One running system. `ready` is what it said on stdout."""
 

@@ -8,7 +8,7 @@ import pytest
 
 from client import User
 from pg_fixture import TemporaryPostgres
-from stack import Stack, free_port, wait_for
+from stack import Stack, free_port, shared, wait_for
 
 PASSWORD = "Correct-horse-7-battery"
 
@@ -65,8 +65,7 @@ def test_tls_is_spoken_when_a_certificate_is_given(tmp_path):
     subprocess.run(["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "1",
                     "-subj", "/CN=localhost", "-addext", "subjectAltName=IP:127.0.0.1",
                     "-out", str(cert), "-keyout", str(key)], check=True, capture_output=True)
-    for path in (tmp_path.parent.parent, tmp_path.parent, tmp_path):
-        path.chmod(0o755)
+    shared(tmp_path)
     key.chmod(0o644)
     system = Stack("--tls-cert", str(cert), "--tls-key", str(key)).wait()
     try:

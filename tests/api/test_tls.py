@@ -13,7 +13,7 @@ import xml.etree.ElementTree
 import pytest
 
 from http_fixtures import BIN, SECRET, Edge, wait_for
-from stack import free_port
+from stack import free_port, shared
 
 KINDS = {"rsa": ["rsa:2048"], "ec": ["ec", "-pkeyopt", "ec_paramgen_curve:P-256"]}
 
@@ -40,10 +40,7 @@ def certificate(directory, name, kind="rsa", days=2, passphrase=None):
 
 @pytest.fixture(scope="module")
 def directory(tmp_path_factory):
-    place = tmp_path_factory.mktemp("tls")
-    for each in (place, *list(place.parents)[:2]):
-        each.chmod(0o755)
-    return place
+    return shared(tmp_path_factory.mktemp("tls"))
 
 
 @pytest.fixture

@@ -72,7 +72,8 @@ class Watch:
         for slot, pid in pids.items():
             row[f"{slot} pss"] = pss_kib(pid)
             row[f"{slot} fds"] = descriptors(pid)
-            row[f"{slot} threads"] = threads(pid)
+            if slot != "soak_actor":    # Python starts the threads of its pool when it needs them
+                row[f"{slot} threads"] = threads(pid)
             if slot.split(".")[0] in ("identity", "platform", "kernels"):
                 self._of_actor(row, slot)
         self._of_edge(row)
