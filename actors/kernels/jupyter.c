@@ -546,8 +546,8 @@ jupyter_execute (jupyter_t *self, text_t code)
     buf_t content = { 0 };
     buf_puts (&content, "{\"code\":");
     json_quote (code, &content);
-    //  The queue is ours, one request at a time. Told to stop on an error, a kernel would abort what
-    //  comes within the moment after it: the next cell of somebody who asked for it.
+    //  The queue is ours, one request at a time. Told to stop on an error, a kernel would abort
+    //  what comes within the moment after it: the next cell of somebody who asked for it.
     buf_puts (&content, ",\"silent\":false,\"store_history\":true,\"user_expressions\":{},"
               "\"allow_stdin\":true,\"stop_on_error\":false}");
     self->replied = self->idled = false;
