@@ -190,7 +190,8 @@ test-tsan:
 MEMCHECK := valgrind --quiet --error-exitcode=99 --leak-check=full --errors-for-leak-kinds=definite \
     --show-leak-kinds=definite --num-callers=30
 #  Not those that drive kernels, or ask what is done within milliseconds or with megabytes.
-MEMCHECK_UNITS = $(filter-out %/test_bus %/test_guest %/test_jupyter %/test_sandbox,$(UNITS))
+MEMCHECK_NOT := bus bus_failures db_silent guest jupyter sandbox
+MEMCHECK_UNITS = $(filter-out $(foreach name,$(MEMCHECK_NOT),%/test_$(name)),$(UNITS))
 valgrind: all $(MEMCHECK_UNITS)
 	@UNITS="$(MEMCHECK_UNITS)" WRAP="$(MEMCHECK)" SUITES=none tests/run.sh $(BUILD)
 
