@@ -248,8 +248,8 @@ class Raw:
     """A DEALER without manners: sends any bytes, gives messages as they come."""
 
     def __init__(self, bus, door_key=None):
-        self.context = zmq.Context()
-        self.socket = self.context.socket(zmq.DEALER)
+        #  One context for all of them: each has threads and descriptors of its own.
+        self.socket = zmq.Context.instance().socket(zmq.DEALER)
         self.socket.linger = 0
         self.waiting = []
         if door_key:
@@ -286,7 +286,7 @@ class Raw:
         return self
 
     def __exit__(self, *_):
-        self.context.destroy(linger=0)
+        self.socket.close()
 
 
 IDENTITY = PRELUDE + """
