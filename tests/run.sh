@@ -21,7 +21,8 @@ trap 'rm -rf "$unit_log" "$api_log" "$reports"' EXIT
 #  by whatever user the process is, and each one is a failure.
 if [ -n "${SANITIZED:-}" ]; then
     chmod 1777 "$reports"
-    export ASAN_OPTIONS="log_path=$reports/report"
+    #  What was freed is kept for a while; not so much that tests of memory see nothing else.
+    export ASAN_OPTIONS="log_path=$reports/report quarantine_size_mb=8"
     export UBSAN_OPTIONS="print_stacktrace=1:log_path=$reports/report"
     #  Processes of other users read the file, too.
     cp tests/unit/tsan.supp "$reports/.tsan.supp"

@@ -266,8 +266,11 @@ s_check_options (up_t *self)
                          strlen (secret), JWT_SECRET_MIN);
     const char *faults = opt_str (s_options, "fault");
     char *why = faults ? fault_check (text_of (faults)) : NULL;
-    if (why)
-        return complain (DONE_USAGE, "--fault: %s", why);
+    if (why) {
+        int done = complain (DONE_USAGE, "--fault: %s", why);
+        free (why);
+        return done;
+    }
     if (!s_check_tls (self) || !crew_check (&self->place, s_options))
         return DONE_USAGE;
     s_set ("tls-cert", self->tls_cert);
