@@ -124,8 +124,8 @@ s_relayed (void *arg, const bus_reply_t *reply)
 }
 
 //  Writes of an audience belong to one instance. A call that reached another (the directory had
-//  just changed) goes on to the owner, once; two that both think they own it are kept apart by the
-//  primary key of the log.
+//  just changed) goes on by its key, once: to the owner, or to who is it by then, should the owner
+//  just die. Two that both think they own it are kept apart by the primary key of the log.
 static bool
 s_relay (req_t *req, const wire_call_t *call)
 {
@@ -157,7 +157,7 @@ s_relay (req_t *req, const wire_call_t *call)
     bus_call (req->actor->bus, &(bus_call_t) {
         .method = call->method, .key = key, .trace = call->trace, .ttl = (int64_t) call->ttl,
         .identity = call->identity, .params = call->params, .body = call->body,
-        .meta = mp_buf (meta), .slot = req_copy (req, text_of (owner)),
+        .meta = mp_buf (meta),
         .idempotent = spec->idempotent || !mp_empty (mp_get (call->meta, "idempotency_key")),
         .on_reply = s_relayed, .arg = relay });
     return true;

@@ -292,7 +292,7 @@ def test_live_streams_end_with_their_token(stack, secret, good):
 def by_socket_header(stack, token):
     """An upgrade that brings it: closed at once."""
     with Socket(stack.base.replace("http", "ws", 1) + "/ws",
-                extra_headers={"Authorization": f"Bearer {token}"}) as socket:
+                headers={"Authorization": f"Bearer {token}"}) as socket:
         with pytest.raises(Closed) as closed:
             socket.recv()
         assert closed.value.code == 3500

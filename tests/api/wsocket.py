@@ -1,8 +1,13 @@
 """A bare WebSocket for tests that speak the frames themselves."""
 
 import asyncio
+import inspect
 
 import websockets
+
+#  Version 14 gave the argument another name.
+HEADERS = next(name for name in ("additional_headers", "extra_headers")
+               if name in inspect.signature(websockets.connect.__init__).parameters)
 
 
 class Closed(Exception):
@@ -14,8 +19,10 @@ class Closed(Exception):
 class Socket:
     """with Socket(url, "busbar.v1.json") as socket: socket.send(…); socket.recv()"""
 
-    def __init__(self, url, subprotocol="busbar.v1.json", **options):
+    def __init__(self, url, subprotocol="busbar.v1.json", headers=None, **options):
         self.loop = asyncio.new_event_loop()
+        if headers:
+            options[HEADERS] = headers
         self.socket = self._run(self._open(url, subprotocol, options))
 
     async def _open(self, url, subprotocol, options):
