@@ -278,6 +278,10 @@ static void
 instance_gone (instance_t *instance)
 {
     bus_t *bus = instance->bus;
+    //  What it said before it went comes first, and nobody asks it anything more meanwhile.
+    instance->draining = true;
+    while (instance->link && link_receive (instance->link))
+        continue;
     calls_abandon (instance);
     claims_clear (instance);
     hash_del (bus->dir.slots, text_of (instance->slot));

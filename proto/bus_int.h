@@ -51,6 +51,7 @@ typedef struct outbox {
     uint64_t opened, taken;          //  number of the open frame; frames taken by the socket
     int64_t since;                   //  when the open frame got its first message, in µs
     bool dirty, lost;                //  in the list of boxes to flush; destination does not exist
+    bool held;                       //  nobody is connected yet: what left would count as taken
     struct outbox *next;
 } outbox_t;
 

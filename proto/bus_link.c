@@ -124,6 +124,8 @@ send_frame (outbox_t *box, const buf_t *frame)
 bool
 outbox_flush (outbox_t *box)
 {
+    if (box->held)
+        return false;
     while (box->first) {
         parcel_t *parcel = box->first;
         if (!send_frame (box, &parcel->frame))
@@ -192,12 +194,15 @@ link_options (link_t *link)
     bus_t *bus = link->bus;
     int yes = 1, retry = 50, retry_max = 200, handshake = 2000;
     socket_common (link->socket);
-    zmq_setsockopt (link->socket, ZMQ_IMMEDIATE, &yes, sizeof yes);
     zmq_setsockopt (link->socket, ZMQ_RECONNECT_IVL, &retry, sizeof retry);
     zmq_setsockopt (link->socket, ZMQ_RECONNECT_IVL_MAX, &retry_max, sizeof retry_max);
     zmq_setsockopt (link->socket, ZMQ_HANDSHAKE_IVL, &handshake, sizeof handshake);
     if (link->instance)
         return;
+    //  What a broker that went did not take, the next one must not get. With an actor, whose socket
+    //  is held back here instead, it would cost answers: IMMEDIATE drops what arrived together with
+    //  the end of a connection.
+    zmq_setsockopt (link->socket, ZMQ_IMMEDIATE, &yes, sizeof yes);
     //  A new name for every connection, so the broker never takes us for what it still remembers.
     char name [25];
     random_text (name, sizeof name - 1);
@@ -240,6 +245,7 @@ on_monitor (void *arg)
     case ZMQ_EVENT_CONNECTED:
     case ZMQ_EVENT_HANDSHAKE_SUCCEEDED:
         link->connected = event == ZMQ_EVENT_HANDSHAKE_SUCCEEDED;
+        link->box.held = link->box.held && !link->connected;
         if (link->box.dirty)
             bus_wake (link->bus);
         break;
@@ -297,6 +303,7 @@ link_new (bus_t *bus, instance_t *instance, const char *endpoint)
     link_watch (link);
     link->zio = zio_new (bus->loop, socket, on_input, link);
     outbox_init (&link->box, bus, socket, link->zio);
+    link->box.held = instance;
     if (zmq_connect (socket, endpoint) != 0) {
         log_error ("bad endpoint", "endpoint", endpoint, "why", zmq_strerror (errno));
         link_bury (link);

@@ -28,6 +28,7 @@ KEEP = 1000          # events kept per channel
 READ_MAX = 300
 LOOK = 1.0           # seconds between looks whether callers in service are still there
 DRAIN = 10           # seconds that calls in service have after SIGTERM
+LINGER = 200         # milliseconds that the last answers have on their way
 AUTH = ("user", "none", "optional", "admin", "super", "operator")
 
 
@@ -325,7 +326,7 @@ class Actor:
             self._flush()
             self._bus.close()
             if self._router:
-                self._router.close(0)
+                self._router.close(LINGER)
             self._loop.close()
         if self._error:
             raise self._error

@@ -237,6 +237,7 @@ class Bus:
         self.lost.discard(entry["boot"])
         link = self.links.pop(entry["endpoint"], None)
         if link:
+            link.drain()
             link.close()
             self.target_died(link.target)
 

@@ -117,7 +117,9 @@ class Link:
     def _connect(self):
         self.socket = socket = self.loop.context.socket(zmq.DEALER)
         options(socket)
-        socket.setsockopt(zmq.IMMEDIATE, 1)
+        # What a broker that went does not take, the next one must not get. With an actor it would
+        # cost answers: IMMEDIATE drops what arrived together with the end of a connection.
+        socket.setsockopt(zmq.IMMEDIATE, self.config is not None)
         socket.setsockopt(zmq.RECONNECT_IVL, 50)
         socket.setsockopt(zmq.RECONNECT_IVL_MAX, 500)
         if self.config and not self.config.inside:
@@ -151,6 +153,11 @@ class Link:
             self._disconnect()
             self.up = False
 
+    def drain(self):
+        """Hear what the other end said before it went."""
+        while self._read():
+            pass
+
     def _watch(self):
         while self.socket and self._monitor.poll(0):
             event = recv_monitor_message(self._monitor)["event"]
@@ -161,25 +168,28 @@ class Link:
             elif event in _FAILED:
                 self.on_rejected()
             elif self.up:
+                self.drain()
                 self.up = False
                 self._frames.clear()
                 self._open.clear()
                 self.on_down("connection ended")
 
     def _read(self):
+        """True: there may be more."""
         for _ in range(1000):
             if not self.socket:
-                return
+                return False
             try:
                 parts = self.socket.recv_multipart(zmq.NOBLOCK)
             except zmq.Again:
-                return
+                return False
             self.heard = time.monotonic()
             if len(parts) != 1:
                 self.malformed += 1
                 continue
             if not deliver(parts[0], self.on_message):
                 self.malformed += 1
+        return True
 
     def send(self, number, **fields):
         data = wire.pack(number, **fields)
