@@ -97,6 +97,7 @@ $(BUILD)/bin/busbar: $(call obj,$(TOOLS_SRC)) $(LIBDB) $(LIBPROTO)
 
 #  What one actor needs beyond the kit.
 LIBS_kernels = $(call lib,libseccomp)
+LIBS_clusters = $(call lib,libseccomp)
 
 define actor_rule
 $(BUILD)/bin/busbar-$(1): $(call obj,$(call actor_src,$(1))) $(LIBS)
@@ -115,8 +116,7 @@ $(BUILD)/unit/%: $(BUILD)/obj/tests/unit/%.o $(call obj,$(UNIT_HELP)) $(LIBS)
 	    $(call lib,cmocka) $(EDGE_LIBS) $(KIT_LIBS)
 
 #  Kernels are driven without the actor around them.
-KERNEL_PARTS := $(wildcard $(patsubst %,actors/kernels/%.c,signer lenient jupyter packet process spawner \
-    seccomp sandbox sandbox_argv output))
+KERNEL_PARTS := $(wildcard $(patsubst %,actors/kernels/%.c,signer lenient jupyter sandbox output))
 KERNEL_TESTS := $(patsubst %,$(BUILD)/unit/test_%,jupyter sandbox output)
 $(KERNEL_TESTS): $(call obj,$(KERNEL_PARTS))
 $(KERNEL_TESTS): UNIT_LIBS = $(LIBS_kernels)

@@ -1,15 +1,13 @@
 //  kernels.c -- the actor of Jupyter kernels and executions: options, routes, start and end.
 
 #include <fcntl.h>
-#include <grp.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <sys/prctl.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "actors/kit/spawner.h"
 #include "kernels.h"
-#include "spawner.h"
 
 SQL_FILE (kernels_sql, "db/queries/kernels.sql");
 
@@ -401,38 +399,11 @@ static const dependant_t dependants [] = { { "notebook", s_drop_notebook },
                                           { 0 } };
 static const tick_t ticks [] = { { 60000, notebook_release }, { 0 } };
 
-//  Become somebody else, and still die with the supervisor: the change of user forgets that wish.
-static bool
-s_become (uid_t user, gid_t group)
-{
-    int death = 0;
-    pid_t parent = getppid ();
-    prctl (PR_GET_PDEATHSIG, &death);
-    return setgroups (0, NULL) == 0 && setresgid (group, group, group) == 0
-           && setresuid (user, user, user) == 0 && prctl (PR_SET_PDEATHSIG, death) == 0
-           && getppid () == parent;
-}
-
-//  Root is for the spawner alone: this process becomes who owns the directory of its sockets.
-static bool
-s_drop_root (int argc, char **argv)
-{
-    static const char flag [] = "--run-dir=";
-    struct stat about;
-    if (geteuid () != 0)
-        return true;
-    for (int n = 1; n < argc; n++)
-        if (strncmp (argv [n], flag, sizeof flag - 1) == 0
-            && stat (argv [n] + sizeof flag - 1, &about) == 0 && about.st_uid != 0)
-            return s_become (about.st_uid, about.st_gid);
-    return true;
-}
-
 int
 main (int argc, char **argv)
 {
     s_spawner = spawner_start ();
-    if (s_spawner < 0 || !s_drop_root (argc, argv)) {
+    if (s_spawner < 0 || !spawner_drop_root (argc, argv)) {
         perror ("busbar-kernels");
         return 70;
     }

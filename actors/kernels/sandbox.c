@@ -7,24 +7,24 @@
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <sys/mman.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "actors/kit/sandbox_argv.h"
+#include "actors/kit/spawner.h"
 #include "proto/log.h"
 #include "proto/token.h"
 #include "sandbox.h"
-#include "sandbox_argv.h"
-#include "seccomp.h"
-#include "spawner.h"
 
 #define SAID_MAX 8192        //  of a box's own output, the last half of it at least
 #define SOCKETS_EVERY 20     //  ms between looks for a starting kernel's sockets
 #define STATUS_LATE 1000     //  ms from a death by pidfd to its wait status
 #define SPAWNER_END 2000     //  ms that the spawner has for its end
 #define LINGER 1000          //  ms that descriptors named in endpoints stay ours after the end
+
+#define BOX_FDS (BOX_FD_OWN + 1)      //  with the connection file
 
 typedef enum { BOX_STARTING, BOX_BINDING, BOX_BOUND, BOX_ENDED } box_state_t;
 
@@ -311,39 +311,17 @@ s_uid (sandbox_t *self)
     return 0;
 }
 
-//  A file in memory with that content, read from its start.
-static int
-s_memory_file (text_t content)
-{
-    int fd = memfd_create ("box", MFD_CLOEXEC);
-    if (fd >= 0
-        && (write (fd, content.data, content.size) != (ssize_t) content.size
-            || lseek (fd, 0, SEEK_SET) != 0)) {
-        close (fd);
-        return -1;
-    }
-    return fd;
-}
-
 static bool
 s_files (box_t *self, const box_conf_t *conf, int fds [BOX_FDS])
 {
-    buf_t text [BOX_FDS] = { { 0 } };
-    uint32_t uid = self->uid ? self->uid : (uint32_t) getuid ();
-    uint32_t gid = self->uid ? self->uid : (uint32_t) getgid ();
-    bool ok = true;
-    jupyter_connection_file (&text [BOX_FD_CONNECTION], SPAWNER_SOCKET_DIR "/s", conf->key,
-                             conf->kernel);
-    buf_putf (&text [BOX_FD_PASSWD], "kernel:x:%u:%u:kernel:/tmp:/bin/sh\n", uid, gid);
-    buf_putf (&text [BOX_FD_GROUP], "kernel:x:%u:\n", gid);
-    buf_puts (&text [BOX_FD_HOSTS], "127.0.0.1 localhost kernel\n::1 localhost\n");
-    buf_puts (&text [BOX_FD_NSSWITCH], "passwd: files\ngroup: files\nhosts: files\n");
-    for (size_t n = 0; n < BOX_FDS; n++) {
-        fds [n] = n == BOX_FD_SECCOMP ? seccomp_program () : s_memory_file (buf_text (&text [n]));
-        ok &= fds [n] >= 0;
-        buf_free (&text [n]);
-    }
-    return ok;
+    uid_t uid = self->uid ? self->uid : getuid ();
+    gid_t gid = self->uid ? self->uid : getgid ();
+    buf_t text = { 0 };
+    jupyter_connection_file (&text, SPAWNER_SOCKET_DIR "/s", conf->key, conf->kernel);
+    bool ok = sandbox_files ("kernel", uid, gid, fds);
+    fds [BOX_FD_OWN] = sandbox_file (buf_text (&text));
+    buf_free (&text);
+    return ok && fds [BOX_FD_OWN] >= 0;
 }
 
 //  Without sandbox: a directory of its own with the connection file in it.
@@ -396,7 +374,10 @@ s_box_ask (box_t *self, sandbox_kind_t kind, const box_conf_t *conf)
         ok = kind == SANDBOX_NONE ? s_bare_dir (self, conf, connection)
                                   : s_files (self, conf, fds + 1);
     }
-    sandbox_argv (&argv, kind, &sandbox->conf, self->uid, conf, connection);
+    sandbox_argv (&argv, &(sandbox_argv_t) {
+        .kind = kind, .uid = self->uid, .disk = sandbox->conf.disk,
+        .processes = sandbox->conf.processes, .name = "kernel", .argv = conf->argv,
+        .env = conf->env, .dir = conf->dir, .connection = connection });
     packet_t ask = { ASK_START, self->serial, (int32_t) sandbox->conf.disk,
                      kind == SANDBOX_OWN_UID ? (int32_t) self->uid : 0 };
     ok = ok && argv.size < SPAWNER_PACKET

@@ -8,10 +8,10 @@
 #ifndef KERNELS_SANDBOX_H
 #define KERNELS_SANDBOX_H
 
+#include "actors/kit/process.h"
 #include "proto/loop.h"
 #include "proto/text.h"
 #include "jupyter.h"
-#include "process.h"
 
 typedef struct sandbox sandbox_t;
 typedef struct box box_t;

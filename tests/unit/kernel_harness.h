@@ -20,7 +20,7 @@
 #include "proto/token.h"
 #include "actors/kernels/jupyter.h"
 #include "actors/kernels/sandbox.h"
-#include "actors/kernels/spawner.h"
+#include "actors/kit/spawner.h"
 
 //  From Python 3.12 on a fork beside threads is warned of, and a kernel has threads: not what is
 //  looked at here.

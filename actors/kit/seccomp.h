@@ -1,7 +1,7 @@
 //  seccomp.h -- the system calls that no cell needs.
 
-#ifndef KERNELS_SECCOMP_H
-#define KERNELS_SECCOMP_H
+#ifndef BOX_SECCOMP_H
+#define BOX_SECCOMP_H
 
 //  A descriptor (close-on-exec) with the compiled filter, for bwrap --seccomp. -1 when the library
 //  fails.

@@ -1,10 +1,13 @@
-//  sandbox_argv.c -- what a kernel sees of the machine is what this list names.
+//  sandbox_argv.c -- what a box sees of the machine is what this list names.
 
 #include <stdarg.h>
 #include <stdio.h>
+#include <sys/mman.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include "sandbox_argv.h"
+#include "seccomp.h"
 #include "spawner.h"
 
 //  Read-only, where they exist. Nothing with secrets in it, nothing of a home, nothing of /var or
@@ -44,14 +47,15 @@ s_add_number (buf_t *out, const char *prefix, uint64_t number, const char *suffi
 }
 
 static void
-s_namespaces (buf_t *out, sandbox_kind_t kind)
+s_namespaces (buf_t *out, const sandbox_argv_t *box)
 {
+    sandbox_kind_t kind = box->kind;
     s_add (out, "/usr/bin/bwrap");
     if (kind != SANDBOX_SETPRIV)
         s_add (out, "--unshare-user");
     s_add_all (out, "--unshare-pid", "--unshare-net", "--unshare-ipc", "--unshare-uts",
                "--unshare-cgroup-try", "--die-with-parent", "--new-session", "--clearenv",
-               "--hostname", "kernel", "--cap-drop", "ALL", NULL);
+               "--hostname", box->name, "--cap-drop", "ALL", NULL);
     if (kind == SANDBOX_SETPRIV)
         s_add_all (out, "--cap-add", "CAP_SETUID", "--cap-add", "CAP_SETGID", "--cap-add",
                    "CAP_SETPCAP", NULL);
@@ -97,38 +101,41 @@ s_file (buf_t *out, int fd, const char *path)
 //  All that can be written has a size, and the root and /dev, memory disks without one, become
 //  read-only.
 static void
-s_writable (buf_t *out, uint64_t disk, const char *spec)
+s_writable (buf_t *out, const sandbox_argv_t *box)
 {
+    uint64_t disk = (uint64_t) box->disk << 20;
     s_add_all (out, "--proc", "/proc", "--dev", "/dev", NULL);
     s_disk (out, disk, "1777", "/dev/shm");
     s_disk (out, disk, "1777", "/tmp");
-    s_add_all (out, "--perms", "0755", "--dir", "/run", NULL);
-    //  Not sticky: ipykernel replaces its connection file, which root may have written.
-    s_disk (out, 1 << 20, "0777", SPAWNER_SOCKET_DIR);
-    s_file (out, BOX_FD_CONNECTION, BOX_CONNECTION_FILE);
+    if (box->connection) {
+        s_add_all (out, "--perms", "0755", "--dir", "/run", NULL);
+        //  Not sticky: ipykernel replaces its connection file, which root may have written.
+        s_disk (out, 1 << 20, "0777", SPAWNER_SOCKET_DIR);
+        s_file (out, BOX_FD_OWN, BOX_CONNECTION_FILE);
+    }
     s_file (out, BOX_FD_PASSWD, "/etc/passwd");
     s_file (out, BOX_FD_GROUP, "/etc/group");
     s_file (out, BOX_FD_HOSTS, "/etc/hosts");
     s_file (out, BOX_FD_NSSWITCH, "/etc/nsswitch.conf");
-    if (spec && strncmp (spec, "/usr/", 5) != 0)
-        s_add_all (out, "--ro-bind", spec, spec, NULL);
+    if (box->dir && strncmp (box->dir, "/usr/", 5) != 0)
+        s_add_all (out, "--ro-bind", box->dir, box->dir, NULL);
     s_add_all (out, "--remount-ro", "/dev", "--remount-ro", "/", "--chdir", "/tmp", "--seccomp",
                NULL);
     s_add_number (out, "", SPAWNER_FIRST_FD + BOX_FD_SECCOMP, "");
 }
 
 static void
-s_environment (buf_t *out, const box_conf_t *box)
+s_environment (buf_t *out, const sandbox_argv_t *box)
 {
-    static const char *const always [] = { "PATH",    "/usr/local/bin:/usr/bin:/bin",
-                                          "HOME",    "/tmp",
-                                          "TMPDIR",  "/tmp",
-                                          "USER",    "kernel",
-                                          "LOGNAME", "kernel",
-                                          "LANG",    "C.UTF-8",
-                                          "TERM",    "dumb",
-                                          "SHELL",   "/bin/sh",
-                                          NULL };
+    const char *const always [] = { "PATH",    "/usr/local/bin:/usr/bin:/bin",
+                                    "HOME",    "/tmp",
+                                    "TMPDIR",  "/tmp",
+                                    "USER",    box->name,
+                                    "LOGNAME", box->name,
+                                    "LANG",    "C.UTF-8",
+                                    "TERM",    "dumb",
+                                    "SHELL",   "/bin/sh",
+                                    NULL };
     for (const char *const *pair = always; *pair; pair += 2)
         s_add_all (out, "--setenv", pair [0], pair [1], NULL);
     for (const char *const *pair = box->env; pair && *pair; pair += 2)
@@ -136,11 +143,11 @@ s_environment (buf_t *out, const box_conf_t *box)
 }
 
 static void
-s_command (buf_t *out, const box_conf_t *box, const char *connection)
+s_command (buf_t *out, const sandbox_argv_t *box, const char *connection)
 {
     static const char hole [] = "{connection_file}";
     for (const char *const *word = box->argv; *word; word++) {
-        const char *at = strstr (*word, hole);
+        const char *at = connection ? strstr (*word, hole) : NULL;
         if (at) {
             buf_put (out, *word, (size_t) (at - *word));
             buf_puts (out, connection);
@@ -152,28 +159,59 @@ s_command (buf_t *out, const box_conf_t *box, const char *connection)
 }
 
 void
-sandbox_argv (buf_t *out, sandbox_kind_t kind, const sandbox_conf_t *conf, uint32_t uid,
-              const box_conf_t *box, const char *connection)
+sandbox_argv (buf_t *out, const sandbox_argv_t *box)
 {
-    if (kind == SANDBOX_NONE) {
+    if (box->kind == SANDBOX_NONE) {
         s_add_all (out, "/usr/bin/env", "HOME=/tmp", "LANG=C.UTF-8", NULL);
-        s_command (out, box, connection);
+        s_command (out, box, box->connection);
         return;
     }
-    s_namespaces (out, kind);
+    s_namespaces (out, box);
     s_system (out);
-    s_writable (out, (uint64_t) conf->disk << 20, box->dir);
+    s_writable (out, box);
     s_environment (out, box);
     s_add (out, "--");
-    if (kind == SANDBOX_SETPRIV) {
+    if (box->kind == SANDBOX_SETPRIV) {
         s_add (out, "/usr/bin/setpriv");
-        s_add_number (out, "--reuid=", uid, "");
-        s_add_number (out, "--regid=", uid, "");
+        s_add_number (out, "--reuid=", box->uid, "");
+        s_add_number (out, "--regid=", box->uid, "");
         s_add_all (out, "--clear-groups", "--bounding-set=-all", "--inh-caps=-all",
                    "--no-new-privs", NULL);
     }
     //  Behind the user namespace: before it, the limit would count what else this user runs.
     s_add (out, "/usr/bin/prlimit");
-    s_add_number (out, "--nproc=", conf->processes, "");
-    s_command (out, box, BOX_CONNECTION_FILE);
+    s_add_number (out, "--nproc=", box->processes, "");
+    s_command (out, box, box->connection ? BOX_CONNECTION_FILE : NULL);
+}
+
+//  ---- files ----
+
+int
+sandbox_file (text_t content)
+{
+    int fd = memfd_create ("box", MFD_CLOEXEC);
+    if (fd >= 0
+        && (write (fd, content.data, content.size) != (ssize_t) content.size
+            || lseek (fd, 0, SEEK_SET) != 0)) {
+        close (fd);
+        return -1;
+    }
+    return fd;
+}
+
+bool
+sandbox_files (const char *name, uid_t uid, gid_t gid, int fds [BOX_FD_OWN])
+{
+    buf_t text [BOX_FD_OWN] = { { 0 } };
+    bool ok = true;
+    buf_putf (&text [BOX_FD_PASSWD], "%s:x:%u:%u:%s:/tmp:/bin/sh\n", name, uid, gid, name);
+    buf_putf (&text [BOX_FD_GROUP], "%s:x:%u:\n", name, gid);
+    buf_putf (&text [BOX_FD_HOSTS], "127.0.0.1 localhost %s\n::1 localhost\n", name);
+    buf_puts (&text [BOX_FD_NSSWITCH], "passwd: files\ngroup: files\nhosts: files\n");
+    for (size_t n = 0; n < BOX_FD_OWN; n++) {
+        fds [n] = n == BOX_FD_SECCOMP ? seccomp_program () : sandbox_file (buf_text (&text [n]));
+        ok &= fds [n] >= 0;
+        buf_free (&text [n]);
+    }
+    return ok;
 }

@@ -1,4 +1,5 @@
-//  spawner.c -- starts, signals and reaps kernels; single-threaded, knows nothing of the bus.
+//  spawner.c -- starts, signals and reaps what users run; single-threaded, knows nothing of the
+//  bus.
 
 #include <errno.h>
 #include <fcntl.h>
@@ -262,6 +263,34 @@ s_run (int socket)
             s_reap (&self);
     } while (!polls [0].revents || s_serve (&self));
     s_end (&self);
+}
+
+//  ---- the other side ----
+
+//  Become somebody else, and still die with the supervisor: the change of user forgets that wish.
+static bool
+s_become (uid_t user, gid_t group)
+{
+    int death = 0;
+    pid_t parent = getppid ();
+    prctl (PR_GET_PDEATHSIG, &death);
+    return setgroups (0, NULL) == 0 && setresgid (group, group, group) == 0
+           && setresuid (user, user, user) == 0 && prctl (PR_SET_PDEATHSIG, death) == 0
+           && getppid () == parent;
+}
+
+bool
+spawner_drop_root (int argc, char **argv)
+{
+    static const char flag [] = "--run-dir=";
+    struct stat about;
+    if (geteuid () != 0)
+        return true;
+    for (int n = 1; n < argc; n++)
+        if (strncmp (argv [n], flag, sizeof flag - 1) == 0
+            && stat (argv [n] + sizeof flag - 1, &about) == 0 && about.st_uid != 0)
+            return s_become (about.st_uid, about.st_gid);
+    return true;
 }
 
 static bool s_root;

@@ -1,12 +1,12 @@
-//  spawner.h -- the process that starts kernels. It is forked before this program has threads,
-//  sockets or secrets, so none of them leak into a kernel; what needs root stays there when the
+//  spawner.h -- the process that starts sandboxes. It is forked before this program has threads,
+//  sockets or secrets, so none of them leak into a box; what needs root stays there when the
 //  actor itself has given root up.
 //
 //  It is told what to do over a socket of packets and dies, with everything it started, when the
 //  other end closes.
 
-#ifndef KERNELS_SPAWNER_H
-#define KERNELS_SPAWNER_H
+#ifndef SPAWNER_H
+#define SPAWNER_H
 
 #include <stdbool.h>
 #include <stdint.h>
@@ -43,6 +43,9 @@ typedef struct {
 int spawner_start (void);
 //  Was it root that started it? Then each kernel can have a uid of its own.
 bool spawner_root (void);
+//  Root is for the spawner alone: this process becomes who owns the directory of its sockets
+//  (--run-dir=…), and still dies with its parent.
+bool spawner_drop_root (int argc, char **argv);
 
 //  Both ends: one packet with `size` bytes behind it and descriptors. Receiving answers the bytes
 //  behind the packet, -1 when there is nothing, -2 when the other end is gone.

@@ -1,7 +1,7 @@
 //  process.h -- what /proc says about a kernel's processes.
 
-#ifndef KERNELS_PROCESS_H
-#define KERNELS_PROCESS_H
+#ifndef BOX_PROCESS_H
+#define BOX_PROCESS_H
 
 #include <stdint.h>
 #include <sys/types.h>
