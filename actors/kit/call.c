@@ -20,6 +20,21 @@ s_reply (void *arg, const bus_reply_t *reply)
     pause_end (&waiting->pause);
 }
 
+static mp_t
+s_identity (req_t *req, const req_call_t *how)
+{
+    if (how->operator)
+        return mp_none;
+    if (!how->user)
+        return req->identity;
+    buf_t *identity = req_buf (req);
+    mp_put_map (identity, 3);
+    mp_pair_str (identity, "user", how->user);
+    mp_pair_str (identity, "role", "user");
+    mp_pair_str (identity, "kind", "user");
+    return mp_buf (identity);
+}
+
 CO bus_reply_t
 req_call (req_t *req, const char *method, mp_t params, mp_t body, const req_call_t *how)
 {
@@ -37,7 +52,7 @@ req_call (req_t *req, const char *method, mp_t params, mp_t body, const req_call
     mp_pair (&meta, "request_id", mp_get (req->meta, "request_id"));
     bus_call (req->actor->bus, &(bus_call_t) {
         .method = text_of (method), .key = text_of (how->key), .trace = req->trace,
-        .ttl = ttl > 0 ? ttl : 1, .identity = how->operator ? mp_none : req->identity,
+        .ttl = ttl > 0 ? ttl : 1, .identity = s_identity (req, how),
         .params = params, .body = body, .meta = mp_buf (&meta), .idempotent = how->idempotent,
         .slot = how->slot, .on_reply = s_reply, .arg = &waiting });
     buf_free (&meta);

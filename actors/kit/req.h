@@ -173,6 +173,9 @@ typedef struct {
     bool idempotent;
     bool operator;
     const char *slot;
+    //  In whose name: for work that goes on behind a request of theirs, or without one. NULL: our
+    //  caller's.
+    const char *user;
 } req_call_t;
 CO bus_reply_t req_call (req_t *req, const char *method, mp_t params, mp_t body,
                          const req_call_t *how);
