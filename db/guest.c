@@ -32,6 +32,11 @@ struct guest {
     bool harmless;           //  stopping it in the middle undoes nothing
     bool began;              //  columns were told
     bool timed_out;
+    bool paused;
+    hook_t resume;
+    Oid *types;              //  of the parameters
+    char **values;
+    int value_count;
     size_t bytes;            //  of the rows delivered
     size_t arrived;          //  since the last whole row
     PGresult *error;
@@ -52,6 +57,11 @@ guest_destroy (guest_t **self_p)
     db_cancel_destroy (&self->cancel);
     watch_end (&self->watch);
     ltimer_end (&self->timer);
+    loop_forget (self->loop, &self->resume);
+    for (int n = 0; n < self->value_count; n++)
+        free (self->values [n]);
+    free (self->values);
+    free (self->types);
     PQclear (self->error);
     PQfinish (self->pg);
     if (self->keeper)
@@ -111,6 +121,7 @@ s_lost (guest_t *self)
         s_finish_stopped (self);
         return;
     }
+    self->paused = false;
     snprintf (self->raw, sizeof self->raw, "%s", PQerrorMessage (self->pg));
     self->outcome.detail = self->raw;
     self->outcome.unknown = self->state == GUEST_RUNNING && !self->harmless;
@@ -135,6 +146,7 @@ s_stop (guest_t *self)
         s_finish_stopped (self);
     else if (self->state == GUEST_RUNNING) {
         self->state = GUEST_STOPPING;
+        guest_resume (self);
         self->cancel = db_cancel_start (self->loop, self->pg, s_stopped, self);
         ltimer_set (self->timer, CANCEL_PATIENCE);
     }
@@ -153,8 +165,10 @@ s_timer (void *arg)
     case GUEST_STOPPING:
         if (self->cancel)
             ltimer_set (self->timer, CANCEL_PATIENCE);
-        else if (!self->keeper)
+        else if (!self->keeper) {
+            self->outcome.unconfirmed = true;
             s_finish_stopped (self);
+        }
         else {
             self->state = GUEST_ENDING;
             self->cancel = db_terminate_start (self->loop, self->keeper, self->role,
@@ -163,6 +177,7 @@ s_timer (void *arg)
         }
         break;
     case GUEST_ENDING:
+        self->outcome.unconfirmed = true;
         s_finish_stopped (self);
         break;
     case GUEST_OVER:
@@ -203,6 +218,8 @@ static void
 s_row (guest_t *self, const PGresult *row)
 {
     s_columns (self, row);
+    if (self->state != GUEST_RUNNING)
+        return;
     self->bytes += s_weight (row);
     if (!self->outcome.truncated && self->outcome.rows < self->limits.rows
         && self->bytes <= self->limits.bytes) {
@@ -288,7 +305,7 @@ s_result (guest_t *self, PGresult *result)
 static void
 s_results (guest_t *self)
 {
-    while (!PQisBusy (self->pg)) {
+    while (!self->paused && !PQisBusy (self->pg)) {
         PGresult *result = PQgetResult (self->pg);
         if (!result) {
             s_complete (self);
@@ -299,7 +316,7 @@ s_results (guest_t *self)
     }
     //  libpq keeps a row until it is whole, however large: one that will never fit is not
     //  waited for.
-    if (self->arrived > self->limits.bytes + ROW_OVERHEAD && self->state == GUEST_RUNNING) {
+    if (!self->paused && self->arrived > self->limits.bytes + ROW_OVERHEAD && self->state == GUEST_RUNNING) {
         self->harmless = false;
         s_finish_stopped (self);
     }
@@ -314,7 +331,36 @@ s_flush (guest_t *self)
     if (rc < 0)
         s_lost (self);
     else
-        watch_set (self->watch, rc ? EPOLLIN | EPOLLOUT : EPOLLIN);
+        watch_set (self->watch, (self->paused ? 0 : EPOLLIN) | (rc ? EPOLLOUT : 0));
+}
+
+void
+guest_pause (guest_t *self)
+{
+    if (self->state != GUEST_RUNNING || self->paused)
+        return;
+    self->paused = true;
+    watch_set (self->watch, 0);
+}
+
+//  What libpq has already read is gone through as well.
+static void
+s_resumed (void *arg)
+{
+    guest_t *self = arg;
+    if (self->state == GUEST_OVER || self->state == GUEST_DIALLING || self->paused)
+        return;
+    s_results (self);
+}
+
+void
+guest_resume (guest_t *self)
+{
+    if (!self->paused)
+        return;
+    self->paused = false;
+    watch_set (self->watch, EPOLLIN);
+    loop_at_end (self->loop, &self->resume);
 }
 
 static void
@@ -362,7 +408,8 @@ s_dial (void *arg, uint32_t events)
     PQsetnonblocking (self->pg, 1);
     PQsetNoticeProcessor (self->pg, s_quiet, NULL);
     self->state = GUEST_RUNNING;
-    if (PQsendQueryParams (self->pg, self->sql, 0, NULL, NULL, NULL, NULL, 0)
+    if (PQsendQueryParams (self->pg, self->sql, self->value_count, self->types,
+                           (const char *const *) self->values, NULL, NULL, 0)
         && PQsetSingleRowMode (self->pg))
         s_flush (self);
     else
@@ -438,6 +485,18 @@ s_connect (guest_t *self, const guest_conf_t *conf)
             = loop_watch (self->loop, PQsocket (self->pg), EPOLLOUT, s_dial, self);
 }
 
+static void
+s_params (guest_t *self, const guest_conf_t *conf)
+{
+    self->value_count = (int) conf->param_count;
+    self->types = xcalloc (conf->param_count + 1, sizeof *self->types);
+    self->values = xcalloc (conf->param_count + 1, sizeof *self->values);
+    for (size_t n = 0; n < conf->param_count; n++) {
+        self->types [n] = conf->params [n].type;
+        self->values [n] = xstrdup (conf->params [n].value);
+    }
+}
+
 guest_t *
 guest_run (loop_t *loop, const guest_conf_t *conf, text_t sql, const guest_limits_t *limits,
            const guest_calls_t *calls, void *arg)
@@ -456,6 +515,8 @@ guest_run (loop_t *loop, const guest_conf_t *conf, text_t sql, const guest_limit
     self->role = xstrdup (conf->role);
     self->keeper = xstrdup (conf->keeper);
     self->harmless = conf->read_only || guest_reads (self->sql);
+    self->resume = (hook_t) { .fn = s_resumed, .arg = self };
+    s_params (self, conf);
     self->timer = loop_timer (loop, s_timer, self);
     ltimer_set (self->timer, limits->deadline);
     //  What follows a zero byte would be lost without a word.

@@ -17,6 +17,11 @@
 typedef struct guest guest_t;
 
 typedef struct {
+    Oid type;                    //  0: as the statement lets infer
+    const char *value;           //  text form; NULL: SQL NULL
+} guest_param_t;
+
+typedef struct {
     const char *server;          //  connection string; database, user and password are those below
     const char *database;        //  "busbar_guest"
     const char *role;            //  "guest_<32 hex digits>", also the schema
@@ -24,6 +29,8 @@ typedef struct {
     const char *keeper;          //  our own connection string to the guest database, ends sessions
                                  //  deaf to cancellation; NULL: they are only hung up on
     bool read_only;
+    const guest_param_t *params; //  $1, $2, …
+    size_t param_count;
 } guest_conf_t;
 
 typedef struct {
@@ -42,6 +49,7 @@ typedef struct {
     size_t rows;                 //  delivered
     bool truncated;              //  there were more rows than the limits let through
     bool cancelled;
+    bool unconfirmed;            //  stopped, but the server did not say so: it may still go on
     bool unknown;                //  connection lost: it may have happened
 } guest_outcome_t;
 
@@ -63,6 +71,10 @@ guest_t *guest_run (loop_t *loop, const guest_conf_t *conf, text_t sql,
                     const guest_limits_t *limits, const guest_calls_t *calls, void *arg);
 //  Stop it; `done` still comes, when it has stopped, or finished before that.
 void guest_cancel (guest_t *self);
+//  Deliver no rows until guest_resume: the server waits. The deadline goes on. May be called from
+//  `row`.
+void guest_pause (guest_t *self);
+void guest_resume (guest_t *self);
 //  Hang up at once, at the end of a process; `done` is not called.
 void guest_destroy (guest_t **self_p);
 

@@ -80,7 +80,7 @@ BEGIN
     END IF;
     EXECUTE format ('ALTER ROLE %I RESET ALL', guest);
     EXECUTE format ('ALTER ROLE %I LOGIN NOSUPERUSER NOCREATEDB NOCREATEROLE NOREPLICATION '
-                    'NOBYPASSRLS NOINHERIT CONNECTION LIMIT 4 PASSWORD %L', guest, $2);
+                    'NOBYPASSRLS NOINHERIT CONNECTION LIMIT 8 PASSWORD %L', guest, $2);
     EXECUTE format ('ALTER ROLE %I SET temp_file_limit = ''256MB''', guest);
     EXECUTE format ('GRANT CONNECT ON DATABASE %I TO %I', current_database (), guest);
     EXECUTE format ('CREATE SCHEMA IF NOT EXISTS %I', guest);

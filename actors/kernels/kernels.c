@@ -354,6 +354,9 @@ static const field_t event_fields [] = { { "from", T_INT, .min = 0, .max = INT64
 static const field_t input_fields [] = { { "value", T_TEXT, REQUIRED, .max = 65536 }, { 0 } };
 static const field_t here_fields [] = {
     { "here", T_BOOL, .doc = "only those of the process that answers" }, { 0 } };
+static const field_t guest_fields [] = { { "user", T_UUID, REQUIRED },
+                                        { "again", T_BOOL, .doc = "it could not log in" },
+                                        { 0 } };
 static const field_t notebook_fields [] = { { "notebook_id", T_UUID, REQUIRED }, { 0 } };
 
 #define EVENTS                                                                                     \
@@ -387,6 +390,9 @@ static const route_t routes [] = {
             .spec.doc = "Give a notebook fresh kernels"),
     ACTION ("kernels.shutdown", "DELETE", "/kernels/:notebook_id", kernels_shutdown,
             .spec.in = notebook_fields, .spec.doc = "Stop a notebook's kernels"),
+    ACTION ("guests.open", NULL, NULL, guest_answer, .spec.auth = AUTH_OPERATOR,
+            .spec.in = guest_fields, .spec.idempotent = true, .spec.key = "param:user",
+            .spec.doc = "A user's login in the guest database"),
     { 0 }
 };
 

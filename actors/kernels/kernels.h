@@ -95,6 +95,9 @@ CO void execution_input (req_t *req);
 void sql_start (record_t *record, const char *owner, const char *code);
 //  Has this user more SQL cells under way than one may have?
 bool sql_full (const kernels_t *kernels, const char *owner);
+//  A user's login in the guest database; made when there is none yet. False: not available.
+CO bool guest_open (req_t *req, const char *owner, const char **role, const char **password);
+CO void guest_answer (req_t *req);
 CO void guest_forget (req_t *req, const char *user);
 
 //  Tell who owns it of a state of a kernel.

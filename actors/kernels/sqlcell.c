@@ -3,8 +3,10 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "actors/kit/guests.h"
 #include "actors/kit/secret.h"
 #include "db/guest.h"
+#include "db/guest_json.h"
 #include "kernels.h"
 
 #define ROWS_MAX 10000
@@ -12,12 +14,11 @@
 #define TEXT_ROWS 50         //  of the plain text
 #define CELL_MAX 60          //  characters of a value there
 #define DEADLINE (10 * 60 * 1000)
-#define AT_ONCE 3            //  statements of one user; PostgreSQL lets a guest in four times
+#define AT_ONCE 3            //  statements of one user; PostgreSQL lets a guest in eight times
 #define WAIT_MAX 200         //  statements of one user that run or wait
 #define RETRY 100            //  ms
 #define LOOK 500             //  ms between two looks at a statement that runs
 #define LOOKS 4              //  for one at what it has written
-#define GUEST_DATABASE "busbar_guest"
 #define COLUMNS_MAX 1664     //  PostgreSQL's own limit
 
 typedef struct job job_t;
@@ -53,39 +54,6 @@ s_running (const kernels_t *kernels, const char *owner)
         count += job && job->running && strcmp (job->owner, owner) == 0;
     }
     return count;
-}
-
-//  ---- one value as JSON ----
-
-static bool
-s_is_number (const char *text)
-{
-    return strspn (text, "+-.0123456789eE") == strlen (text) && strpbrk (text, "0123456789");
-}
-
-static void
-s_put_value (buf_t *out, Oid type, const char *value)
-{
-    switch (type) {
-    case 16:                                       //  bool
-        buf_puts (out, *value == 't' ? "true" : "false");
-        return;
-    case 20: case 21: case 23: case 26:            //  int8, int2, int4, oid
-        buf_puts (out, value);
-        return;
-    case 700:
-    case 701:
-    case 1700:  //  float4, float8, numeric; NaN and Infinity as text
-        if (s_is_number (value)) {
-            buf_puts (out, value);
-            return;
-        }
-        break;
-    case 114: case 3802:                           //  json, jsonb
-        buf_puts (out, value);
-        return;
-    }
-    json_quote (text_of (value), out);
 }
 
 //  ---- rows ----
@@ -132,10 +100,7 @@ s_on_row (void *arg, const PGresult *result)
             buf_putc (&job->rows, ',');
         json_quote (text_of (job->names [n]), &job->rows);
         buf_putc (&job->rows, ':');
-        if (value)
-            s_put_value (&job->rows, PQftype (result, n), value);
-        else
-            buf_puts (&job->rows, "null");
+        guest_json_put (&job->rows, result, 0, n);
         if (job->row_count < TEXT_ROWS)
             buf_putf (&job->text, "%s%.*s", n ? " | " : "", CELL_MAX, value ? value : "");
     }
@@ -272,87 +237,16 @@ s_stop (record_t *record)
 
 //  ---- guests ----
 
-//  The server's connection string with another database, and with user and password when they are
-//  given.
-static char *
-s_conninfo (actor_t *actor, const char *database, const char *user, const char *password)
+static int64_t
+s_disk (const kernels_t *kernels)
 {
-    static const char *const own [] = { "dbname", "user", "password" };
-    buf_t out = { 0 };
-    PQconninfoOption *parts = PQconninfoParse (actor_opt (actor, "database"), NULL);
-    for (PQconninfoOption *at = parts; at && at->keyword; at++) {
-        bool ours = !at->val;
-        for (size_t n = 0; n < 3; n++)
-            ours |= strcmp (at->keyword, own [n]) == 0;
-        if (!ours)
-            buf_putf (&out, "%s='%s' ", at->keyword, at->val);
-    }
-    PQconninfoFree (parts);
-    if (database)
-        buf_putf (&out, "dbname='%s' ", database);
-    if (user)
-        buf_putf (&out, "user='%s' ", user);
-    if (password)
-        buf_putf (&out, "password='%s' ", password);
-    return s_string (&out);
+    return strtoll (actor_opt (kernels->actor, "guest-disk"), NULL, 10);
 }
 
-static char *
-s_keeper (actor_t *actor)
-{
-    return s_conninfo (actor, GUEST_DATABASE, "busbar_kernels",
-                       actor_secret (actor, "db_password"));
-}
-
-//  On a thread of its own: libpq blocks.
-typedef struct {
-    char *conninfo;
-    const char *statement, *params [2];
-    int count;
-    bool good;
-    char value [32], why [256];
-} keep_t;
-
-static void
-s_keep (void *arg)
-{
-    keep_t *keep = arg;
-    PGconn *conn = PQconnectdb (keep->conninfo);
-    PGresult *result =
-        PQstatus (conn) == CONNECTION_OK
-            ? PQexecParams (conn, keep->statement, keep->count, NULL, keep->params, NULL, NULL, 0)
-            : NULL;
-    keep->good = result && PQresultStatus (result) == PGRES_TUPLES_OK;
-    if (keep->good)
-        snprintf (keep->value, sizeof keep->value, "%s", PQgetvalue (result, 0, 0));
-    else
-        snprintf (keep->why, sizeof keep->why, "%s", PQerrorMessage (conn));
-    PQclear (result);
-    PQfinish (conn);
-}
-
-//  What a statement with one value says; NULL: it failed.
-static CO const char *
-s_as_keeper (req_t *req, const char *statement, const char *role, const char *password)
-{
-    keep_t *keep = req_alloc (req, sizeof *keep);
-    keep->conninfo = s_keeper (req_actor (req));
-    req_defer (req, free, keep->conninfo);
-    keep->statement = statement;
-    keep->params [0] = role;
-    keep->params [1] = password;
-    keep->count = password ? 2 : 1;
-    if (!offload (req, s_keep, keep))
-        return NULL;
-    if (!keep->good)
-        log_warn ("guest is not kept", "role", role, "why", keep->why);
-    return keep->good ? keep->value : NULL;
-}
-
-//  The user's role and password; made when there is none yet, and put right again once per process,
-//  and after each time it could not log in: a guest may change its own password.
-static CO bool
-s_guest (req_t *req, const char *owner, const char **role, const char **password)
+//  Put right again once per process, and after each time it could not log in: a guest may change its
+//  own password.
+CO bool
+guest_open (req_t *req, const char *owner, const char **role, const char **password)
 {
     kernels_t *kernels = kernels_of (req);
     const char *context = req_print (req, "%s/kernels.guests/password", owner);
@@ -364,18 +258,43 @@ s_guest (req_t *req, const char *owner, const char **role, const char **password
         *password = req_copy (req, buf_text (plain));
         bool seen = hash_get (kernels->guests, text_of (owner));
         hash_put (kernels->guests, text_of (owner), kernels);
-        return seen || s_as_keeper (req, "SELECT base.guest_create ($1, $2)", *role, *password);
+        return seen || guests_ask (req, "SELECT base.guest_create ($1, $2)", *role, *password);
     }
     char hash [65], *fresh = req_alloc (req, 41);
     sha256_hex (text_of (req_print (req, "guest of %s", owner)), hash);
     random_text (fresh, 40);
-    *role = req_print (req, "guest_%.32s", hash);
-    *password = fresh;
     secret_seal (req_actor (req), text_of (fresh), context, sealed);
     unit_t *unit = unit_new (req);
-    unit_add (unit, "guest_put", owner, *role, req_copy (req, buf_text (sealed)));
-    unit_commit (unit);
-    return s_as_keeper (req, "SELECT base.guest_create ($1, $2)", *role, *password);
+    if (!row_none (row))
+        unit_also (unit, "guest_delete", owner);         //  sealed with a key that is lost
+    unit_add (unit, "guest_put", owner, req_print (req, "guest_%.32s", hash),
+              req_copy (req, buf_text (sealed)));
+    //  Somebody may have been faster: what is stored counts.
+    row = unit_commit (unit);
+    buf_clear (plain);
+    if (!secret_open (req_actor (req), text_of (row_str (row, "password")), context, plain))
+        return false;
+    *role = row_str (row, "role");
+    *password = req_copy (req, buf_text (plain));
+    return guests_ask (req, "SELECT base.guest_create ($1, $2)", *role, *password);
+}
+
+//  For others that run what users wrote.
+CO void
+guest_answer (req_t *req)
+{
+    kernels_t *kernels = kernels_of (req);
+    const char *owner = req_str (req, "user"), *role, *password;
+    if (req_bool (req, "again"))
+        hash_del (kernels->guests, text_of (owner));
+    if (!guest_open (req, owner, &role, &password))
+        fail (req, E_UNAVAILABLE, "the guest database is not available");
+    buf_t *body = req_buf (req);
+    mp_put_map (body, 3);
+    mp_pair_str (body, "role", role);
+    mp_pair_str (body, "password", password);
+    mp_pair_int (body, "disk", s_disk (kernels));
+    reply_mp (req, 200, mp_buf (body));
 }
 
 CO void
@@ -384,7 +303,7 @@ guest_forget (req_t *req, const char *user)
     row_t row = db_row (req, "guest_get", user);
     if (row_none (row))
         return;
-    s_as_keeper (req, "SELECT base.guest_drop ($1)", row_str (row, "role"), NULL);
+    guests_ask (req, "SELECT base.guest_drop ($1)", row_str (row, "role"), NULL);
     unit_t *unit = unit_new (req);
     unit_add (unit, "guest_delete", user);
     unit_commit (unit);
@@ -397,11 +316,9 @@ static CO bool
 s_is_over (req_t *req, const char *owner, const char *role)
 {
     kernels_t *kernels = kernels_of (req);
-    const char *size = s_as_keeper (req, "SELECT base.guest_size ($1)", role, NULL);
-    if (!size)
+    bool over = false;
+    if (!guests_over (req, role, s_disk (kernels), &over))
         return false;
-    long long limit = strtoll (actor_opt (kernels->actor, "guest-disk"), NULL, 10);
-    bool over = strtoll (size, NULL, 10) >> 20 >= limit;
     if (over)
         hash_put (kernels->full, text_of (owner), kernels);
     else
@@ -451,7 +368,7 @@ s_run (req_t *req)
     job->running = true;
     record_begin (job->record);
     bool first = !hash_get (job->kernels->guests, text_of (job->owner));
-    if (!s_guest (req, job->owner, &role, &password)) {
+    if (!guest_open (req, job->owner, &role, &password)) {
         s_fail (job, "failed", "GuestUnavailable", "the database for SQL cells is not available");
         return;
     }
@@ -466,10 +383,10 @@ s_run (req_t *req)
     seen_t *seen = req_alloc (req, sizeof *seen);
     seen->job = job;
     job->seen = seen;
-    char *server = s_conninfo (actor, NULL, NULL, NULL), *keeper = s_keeper (actor);
+    char *server = guests_server (actor), *keeper = guests_keeper (actor);
     job->guest = guest_run (actor->loop,
                             &(guest_conf_t){ .server = server,
-                                             .database = GUEST_DATABASE,
+                                             .database = GUESTS_DATABASE,
                                              .role = role,
                                              .password = password,
                                              .keeper = keeper,

@@ -82,8 +82,8 @@ struct engine {
     const char *name;            //  as statements name it: "postgresql", "trino", "mariadb"
     //  Begin: connect, submit. ENGINE_ROWS: goes on; else it is over (fault and message are set).
     CO engine_step_t (*open) (engine_run_t *run);
-    //  Append the next rows: each a JSON array of values and a newline. Numbers that JSON can't hold,
-    //  times, decimals: as text. Answers when a batch is full or nothing came for a while, maybe
+    //  Append the next rows: each a JSON array of values and a newline. Times, and numbers that JSON
+    //  can't hold: as text. Answers when a batch is full or nothing came for a while, maybe
     //  with no row; `count` rises by the rows appended.
     CO engine_step_t (*pull) (engine_run_t *run, buf_t *rows, size_t *count);
     //  Ask it to stop; called once, from another coroutine or the loop, between `open`'s begin and

@@ -123,10 +123,10 @@ SELECT DISTINCT notebook_id FROM executions WHERE user_id = $1::uuid
 SELECT role, password FROM guests WHERE user_id = $1::uuid
 
 -- :name guest_put
--- $1 user, $2 role, $3 sealed password.
+-- $1 user, $2 role, $3 sealed password. Answers what is stored: the first one stays.
 INSERT INTO guests AS g (user_id, role, password) VALUES ($1::uuid, $2, $3)
-ON CONFLICT (user_id) DO UPDATE SET password = excluded.password
-RETURNING g.role
+ON CONFLICT (user_id) DO UPDATE SET role = g.role
+RETURNING g.role, g.password
 
 -- :name guest_delete
 -- $1 user.
