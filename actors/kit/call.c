@@ -48,8 +48,10 @@ req_call (req_t *req, const char *method, mp_t params, mp_t body, const req_call
     //  Whose request it is travels along, so that one line of the log finds all that belongs
     //  together.
     buf_t meta = { 0 };
-    mp_put_map (&meta, 1);
+    mp_put_map (&meta, how->idempotency_key ? 2 : 1);
     mp_pair (&meta, "request_id", mp_get (req->meta, "request_id"));
+    if (how->idempotency_key)
+        mp_pair_str (&meta, "idempotency_key", how->idempotency_key);
     bus_call (req->actor->bus, &(bus_call_t) {
         .method = text_of (method), .key = text_of (how->key), .trace = req->trace,
         .ttl = ttl > 0 ? ttl : 1, .identity = s_identity (req, how),

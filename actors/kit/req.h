@@ -176,6 +176,8 @@ typedef struct {
     //  In whose name: for work that goes on behind a request of theirs, or without one. NULL: our
     //  caller's.
     const char *user;
+    //  The same as a client's Idempotency-Key; NULL: none.
+    const char *idempotency_key;
 } req_call_t;
 CO bus_reply_t req_call (req_t *req, const char *method, mp_t params, mp_t body,
                          const req_call_t *how);
