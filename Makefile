@@ -97,6 +97,8 @@ $(BUILD)/bin/busbar: $(call obj,$(TOOLS_SRC)) $(LIBDB) $(LIBPROTO)
 
 #  What one actor needs beyond the kit.
 LIBS_kernels = $(call lib,libseccomp)
+LIBS_platform += $(call lib,libgit2)
+LIBS_platform += $(call lib,libmariadb sqlite3)
 LIBS_clusters = $(call lib,libseccomp)
 
 define actor_rule

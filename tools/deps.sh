@@ -7,11 +7,12 @@ packages='
     gcc make libc6-dev pkgconf|pkg-config
     clang libclang-rt-dev|libclang-rt-14-dev|libclang-rt-19-dev
     libzmq3-dev libpq-dev libjansson-dev libcurl4-openssl-dev libssl-dev libwebsockets-dev
-    zlib1g-dev libcrypt-dev libseccomp-dev libcmocka-dev
+    zlib1g-dev libcrypt-dev libseccomp-dev libgit2-dev libcmocka-dev
+    libmariadb-dev libsqlite3-dev mariadb-server
     postgresql|postgresql-15|postgresql-17 bubblewrap
     python3 python3-zmq python3-msgpack python3-pytest python3-pytest-xdist python3-httpx
     python3-websockets python3-psycopg2 python3-nbformat python3-ipykernel r-cran-irkernel
-    ca-certificates curl procps sslscan valgrind'
+    ca-certificates curl git procps sslscan valgrind'
 
 installed ()
 {
