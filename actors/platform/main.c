@@ -1,8 +1,10 @@
 //  platform -- workspaces and notebooks; executions are asked of kernels.
 
 #include "platform.h"
+#include "repository.h"
 
 SQL_FILE (platform_sql, "db/queries/platform.sql");
+SQL_FILE (repositories_sql, "db/queries/platform_repositories.sql");
 
 //  A notebook in a shared workspace belongs to the workspace's owner, whoever made it.
 static void
@@ -143,6 +145,7 @@ workspace_gone (req_t *req, const char *id)
 static void
 user_gone (req_t *req, const char *id)
 {
+    repositories_gone (req, id);
     row_t rows = db_rows (req, "owned_by_user", id);
     for (int i = 0; i < rows_count (rows); i++) {
         row_t row = rows_at (rows, i);
@@ -225,6 +228,7 @@ static const route_t routes [] = {
     ACTION ("notebooks.export", "GET", "/notebooks/:id/export", notebook_export,
             .spec.alias = { "/notebooks/:id/ipynb" }, .spec.reply = "any", .spec.idempotent = true,
             .spec.doc = "The notebook as .ipynb document"),
+    REPOSITORY_ROUTES,
     { 0 }
 };
 
@@ -232,14 +236,25 @@ static const dependant_t dependants [] = { { "workspace", workspace_gone },
                                            { "user", user_gone },
                                            { 0 } };
 
+static const tick_t ticks [] = { { 2000, repositories_watch }, { 0 } };
+
+static void
+drain (actor_t *actor)
+{
+    (void) actor;
+    repositories_drain ();
+}
+
 int
 main (int argc, char **argv)
 {
-    static opt_t options [] = { { 0 } };
+    static opt_t options [] = { REPOSITORY_OPTIONS, { 0 } };
     actor_t actor = { .name = "platform",
-                      .sql = (const char *const []){ platform_sql, NULL },
+                      .sql = (const char *const []){ platform_sql, repositories_sql, NULL },
                       .routes = routes,
                       .dependants = dependants,
+                      .every = ticks,
+                      .drain = drain,
                       .options = options };
     return actor_main (argc, argv, &actor);
 }

@@ -46,10 +46,12 @@ def possessions(sign_up):
     notebook = Notebook(bob)
     execution = notebook.run("1")["execution_id"]
     key = bob.post("/api-keys", {"name": "k"}, expect=201)
+    repository = bob.post("/repositories", {"name": "r", "url": "https://git.example.org/r.git"}, expect=201)
     organisation = bob.post("/organizations", {"name": "o"}, expect=201)
     bob.post(f"/workspaces/{notebook.workspace}/members", {"email": friend.user["email"]}, expect=201)
     return bob, {"workspace": notebook.workspace, "notebook": notebook.id, "execution": execution,
-                 "api key": key["id"], "organisation": organisation["id"], "user": bob.id,
+                 "api key": key["id"], "repository": repository["id"],
+                 "organisation": organisation["id"], "user": bob.id,
                  "personal organisation": bob.get("/auth/me")["organization_id"], "member": friend.id,
                  "account": bob.get("/auth/me")["account_id"], "nothing": str(uuid.uuid4())}
 
@@ -456,7 +458,12 @@ def test_ids_in_bodies_are_walled_as_well(world, routes, who):
 
 
 #  In this order, as one goes with the other.
-ENDS = ("api_keys", "kernels", "executions", "notebooks", "workspaces", "organizations")
+ENDS = ("repositories", "api_keys", "kernels", "executions", "notebooks", "workspaces", "organizations")
+
+
+#  Bob's execution is over by now, and his repository was never fetched.
+TOO_LATE_OR_EARLY = ("executions.interrupt", "executions.input", "repositories.files",
+                     "repositories.content", "repositories.import")
 
 
 def test_the_owner_comes_through(world, routes, declared):
@@ -466,8 +473,6 @@ def test_the_owner_comes_through(world, routes, declared):
     for verb, path, method, wall, _ in sorted(found, key=lambda cell: (
             cell[0] == "delete" and ENDS.index(cell[2].split(".")[0]) + 1, -len(cell[1]))):
         answer = bob.ask(verb, placed(path, ids, wall.names)[0], world.body(wall))
-        #  Bob's execution is over by now.
-        if answer.status != 409 if method in ("executions.interrupt", "executions.input") \
-                else answer.status >= 300:
+        if answer.status != 409 if method in TOO_LATE_OR_EARLY else answer.status >= 300:
             wrong.append((verb, path, answer))
     assert not wrong, wrong

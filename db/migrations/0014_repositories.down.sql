@@ -1,0 +1,2 @@
+DROP FUNCTION platform.repository_shown (platform.repositories);
+DROP TABLE platform.repositories;
