@@ -299,9 +299,9 @@ s_start_actor (const crew_t *self, const char *name, int instance)
     s_settings (&envp, self->options, self->host, self->port);
     s_add (&envp, text_format ("BUSBAR_DATABASE=%s user=busbar_%s", self->pg->plain, name));
     bool good = s_tell_actor (self, name, &secrets);
-    //  The kernels each get a uid of their own; only root can give it to them.
+    //  Kernels and clusters each get a uid of their own; only root can give it to them.
     process_spec_t spec = { .name = name, .slot = slot, .stage = STAGE_ACTOR,
-                            .privileged = strcmp (name, "kernels") == 0 };
+                            .privileged = s_listed ("kernels clusters", name) };
     s_run (self, &spec, &argv, &envp, &secrets);
     return good;
 }

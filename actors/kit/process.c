@@ -55,12 +55,33 @@ s_first_child (pid_t pid)
     return s_children (pid, task, &child, 1) ? child : 0;
 }
 
+bool
+process_is (pid_t pid, const char *name)
+{
+    char path [64], text [32];
+    size_t size = strlen (name);
+    snprintf (path, sizeof path, "/proc/%d/comm", pid);
+    return s_read (path, text, sizeof text) && strncmp (text, name, size) == 0
+           && strcmp (text + size, "\n") == 0;
+}
+
 static bool
 s_is_bwrap (pid_t pid)
 {
-    char path [64], name [32];
-    snprintf (path, sizeof path, "/proc/%d/comm", pid);
-    return s_read (path, name, sizeof name) && strcmp (name, "bwrap\n") == 0;
+    return process_is (pid, "bwrap");
+}
+
+uint64_t
+process_started (pid_t pid)
+{
+    char path [64], text [1024];
+    unsigned long long ticks = 0;
+    snprintf (path, sizeof path, "/proc/%d/stat", pid);
+    //  The name in parentheses may hold anything; the state behind it is the third of its fields.
+    const char *at = s_read (path, text, sizeof text) ? strrchr (text, ')') : NULL;
+    for (int field = 2; at && field < 22; field++)
+        at = strchr (at + 1, ' ');
+    return at && sscanf (at, " %llu", &ticks) == 1 ? ticks : 0;
 }
 
 pid_t

@@ -25,12 +25,16 @@
 #define ARGS_MAX 256
 #define SPARE_FD 100         //  out of the way of the numbers that the child gets
 #define CHILDREN_MAX 1024
+#define GUARD "busbar-guard"
 #define END_TURN 5               //  ms
 #define END_TURNS 400
 
 typedef struct {
     int socket, signals;
+    pid_t starter;                       //  of the actor
     pid_t children [CHILDREN_MAX];       //  not yet reaped, so the numbers are theirs; 0: free
+    bool guards [CHILDREN_MAX];
+    uint64_t adopted [CHILDREN_MAX];     //  when that one began, which nobody reaps here; 0: ours
     char data [SPAWNER_PACKET];
     int fds [SPAWNER_FDS];
     size_t count;
@@ -101,6 +105,57 @@ s_child (spawner_t *self, const packet_t *ask, char *const *argv)
     _exit (127);
 }
 
+//  ---- the guard of what outlives the actor ----
+
+//  Follows one child until it ends, somebody wants its end, or nobody is left who would serve it.
+static void
+s_guard (pid_t child, int signals, int starter)
+{
+    struct pollfd polls [] = { { signals, POLLIN, 0 }, { starter, POLLIN, 0 } };
+    struct signalfd_siginfo info;
+    int status;
+    while (waitpid (child, &status, WNOHANG) == 0) {
+        if (poll (polls, 2, -1) < 0 && errno != EINTR)
+            _exit (70);
+        bool end = polls [1].revents;
+        while (read (signals, &info, sizeof info) > 0)
+            end |= info.ssi_signo == SIGTERM;
+        if (end)
+            process_kill (child);
+        //  Said once is enough.
+        if (polls [1].revents)
+            polls [1].fd = -1;
+    }
+    _exit (WIFEXITED (status) ? WEXITSTATUS (status) : 128 + WTERMSIG (status));
+}
+
+static void
+s_keep (spawner_t *self, const packet_t *ask, char *const *argv)
+{
+    sigset_t signals;
+    setsid ();
+    prctl (PR_SET_NAME, GUARD);
+    close (self->socket);
+    close (self->signals);
+    //  The log of the actor ends with the actor.
+    int null = open ("/dev/null", O_RDWR | O_CLOEXEC);
+    for (int fd = 0; fd <= STDERR_FILENO; fd++)
+        dup2 (null, fd);
+    sigemptyset (&signals);
+    sigaddset (&signals, SIGCHLD);
+    sigaddset (&signals, SIGTERM);
+    int wait = signalfd (-1, &signals, SFD_NONBLOCK | SFD_CLOEXEC);
+    int starter = (int) syscall (SYS_pidfd_open, self->starter, 0);
+    pid_t child = wait >= 0 && starter >= 0 ? fork () : -1;
+    if (child == 0)
+        s_child (self, ask, argv);
+    for (size_t n = 0; n < self->count; n++)
+        close (self->fds [n]);
+    if (child < 0)
+        _exit (126);
+    s_guard (child, wait, starter);
+}
+
 //  ---- requests ----
 
 //  Where a child stands in the table, or the place of `pid` 0: a free one. NULL: not there.
@@ -108,9 +163,39 @@ static pid_t *
 s_child_slot (spawner_t *self, pid_t pid)
 {
     for (size_t n = 0; n < CHILDREN_MAX; n++)
-        if (self->children [n] == pid)
-            return &self->children [n];
+        if (self->children [n] == pid) {
+            //  The number of one that nobody reaps here may be another's by now.
+            if (!pid || !self->adopted [n] || process_started (pid) == self->adopted [n])
+                return &self->children [n];
+            self->children [n] = 0;
+        }
     return NULL;
+}
+
+static void
+s_child_put (spawner_t *self, pid_t *slot, pid_t pid, bool guard, uint64_t adopted)
+{
+    *slot = pid;
+    self->guards [slot - self->children] = guard;
+    self->adopted [slot - self->children] = adopted;
+}
+
+static void
+s_child_kill (spawner_t *self, const pid_t *slot)
+{
+    if (self->guards [slot - self->children])
+        kill (*slot, SIGTERM);
+    else
+        process_kill (*slot);
+}
+
+static void
+s_tell_started (spawner_t *self, const packet_t *tell)
+{
+    int pidfd = tell->pid > 0 ? (int) syscall (SYS_pidfd_open, tell->pid, 0) : -1;
+    packet_send (self->socket, tell, NULL, 0, &pidfd, pidfd >= 0);
+    if (pidfd >= 0)
+        close (pidfd);
 }
 
 static void
@@ -122,20 +207,41 @@ s_start (spawner_t *self, const packet_t *ask, size_t size)
     for (size_t at = 0; at < size && argc < ARGS_MAX; at += strlen (self->data + at) + 1)
         argv [argc++] = self->data + at;
     argv [argc] = NULL;
-    int pidfd = -1;
+    bool keep = ask->kind == ASK_KEEP;
     pid_t *slot = s_child_slot (self, 0);
     if (slot && argc > 0 && argc < ARGS_MAX && self->data [size - 1] == 0) {
         tell.pid = fork ();
-        if (tell.pid == 0)
+        if (tell.pid == 0) {
+            if (keep)
+                s_keep (self, ask, argv);
             s_child (self, ask, argv);
+        }
         tell.number = tell.pid < 0 ? errno : 0;
-        *slot = tell.pid > 0 ? tell.pid : 0;
-        if (tell.pid > 0)
-            pidfd = (int) syscall (SYS_pidfd_open, tell.pid, 0);
+        s_child_put (self, slot, tell.pid > 0 ? tell.pid : 0, keep, 0);
     }
-    packet_send (self->socket, &tell, NULL, 0, &pidfd, pidfd >= 0);
-    if (pidfd >= 0)
-        close (pidfd);
+    s_tell_started (self, &tell);
+}
+
+//  Only what such a spawner has left behind.
+static void
+s_adopt (spawner_t *self, const packet_t *ask, size_t size)
+{
+    packet_t tell = { TELL_STARTED, ask->serial, -1, ESRCH };
+    char path [64];
+    struct stat about;
+    uint64_t started = 0;
+    if (size == sizeof started)
+        memcpy (&started, self->data, sizeof started);
+    snprintf (path, sizeof path, "/proc/%d", ask->pid);
+    pid_t *slot = s_child_slot (self, ask->pid);
+    slot = slot ? slot : s_child_slot (self, 0);
+    if (slot && started && ask->pid > 0 && stat (path, &about) == 0 && about.st_uid == geteuid ()
+        && process_is (ask->pid, GUARD) && process_started (ask->pid) == started) {
+        tell.pid = ask->pid;
+        tell.number = 0;
+        s_child_put (self, slot, ask->pid, true, started);
+    }
+    s_tell_started (self, &tell);
 }
 
 //  Only what this kernel put there itself, and really a socket: no link leads us to another one.
@@ -210,13 +316,16 @@ s_serve (spawner_t *self)
         return true;
     if (size < 0)
         return false;
-    bool ours = ask.pid > 0 && s_child_slot (self, ask.pid);
-    if (ask.kind == ASK_START)
+    bool starts = ask.kind == ASK_START || ask.kind == ASK_KEEP;
+    pid_t *ours = !starts && ask.pid > 0 ? s_child_slot (self, ask.pid) : NULL;
+    if (starts)
         s_start (self, &ask, (size_t) size);
+    else if (ask.kind == ASK_ADOPT)
+        s_adopt (self, &ask, (size_t) size);
     else if (ask.kind == ASK_SIGNAL && ours)
         kill (process_innermost (ask.pid), ask.number);
     else if (ask.kind == ASK_KILL && ours)
-        process_kill (ask.pid);
+        s_child_kill (self, ours);
     else if (ask.kind == ASK_SOCKETS && ours)
         s_sockets (self, &ask);
     else if (ask.kind == ASK_MEASURE && ours)
@@ -226,23 +335,36 @@ s_serve (spawner_t *self)
     return true;
 }
 
-//  Nobody is left behind, not even as a zombie for init.
+//  Nobody is left behind but guards, not even as a zombie for init.
 static void
 s_end (spawner_t *self)
 {
+    size_t left = 0;
     for (size_t n = 0; n < CHILDREN_MAX; n++)
-        if (self->children [n])
+        if (self->children [n] && !self->guards [n]) {
             process_kill (self->children [n]);
-    for (int turn = 0; turn < END_TURNS && waitpid (-1, NULL, WNOHANG) >= 0; turn++)
-        poll (NULL, 0, END_TURN);
+            left++;
+        }
+    for (int turn = 0; turn < END_TURNS && left > 0; turn++) {
+        pid_t pid = waitpid (-1, NULL, WNOHANG);
+        if (pid > 0) {
+            pid_t *slot = s_child_slot (self, pid);
+            left -= slot && !self->guards [slot - self->children];
+        }
+        else if (pid < 0)
+            break;
+        else
+            poll (NULL, 0, END_TURN);
+    }
 }
 
 static void
-s_run (int socket)
+s_run (int socket, pid_t starter)
 {
     static spawner_t self;
     sigset_t signals;
     self.socket = socket;
+    self.starter = starter;
     setsid ();
     prctl (PR_SET_NAME, "busbar-spawner");
     //  Whatever was inherited (the descriptor of secrets) is not ours.
@@ -305,13 +427,14 @@ int
 spawner_start (void)
 {
     int ends [2];
+    pid_t starter = getppid ();
     s_root = geteuid () == 0;
     if (socketpair (AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends) != 0)
         return -1;
     pid_t pid = fork ();
     if (pid == 0) {
         close (ends [0]);
-        s_run (ends [1]);
+        s_run (ends [1], starter);
         _exit (0);
     }
     close (ends [1]);

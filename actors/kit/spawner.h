@@ -3,7 +3,8 @@
 //  actor itself has given root up.
 //
 //  It is told what to do over a socket of packets and dies, with everything it started, when the
-//  other end closes.
+//  other end closes. Only what was started with ASK_KEEP stays: a guard of its own waits for it,
+//  and ends it when the process that started the actor (the supervisor) is gone.
 
 #ifndef SPAWNER_H
 #define SPAWNER_H
@@ -19,19 +20,21 @@
 
 typedef enum {
     ASK_START,               //  number: uid (0: stay); pid: largest file, MiB; argv follows
+    ASK_KEEP,                //  the same, under a guard, whose pid it is from then on
+    ASK_ADOPT,               //  pid: a guard of a predecessor; its start time (uint64_t) follows
     ASK_SIGNAL,              //  pid, number: signal for the innermost process
     ASK_KILL,                //  pid: the whole tree, at once
     ASK_SOCKETS,             //  pid: descriptors of the kernel's sockets, none while one is missing
     ASK_MEASURE,             //  pid, number: MiB above which shared pages are told apart
-    TELL_STARTED,            //  pid, or -1 and number: errno; with a pidfd
-    TELL_ENDED,              //  pid, number: wait status
+    TELL_STARTED,            //  pid, or -1 and number: errno; with a pidfd; of ASK_ADOPT, too
+    TELL_ENDED,              //  pid, number: wait status; not of those adopted
     TELL_SOCKETS,            //  pid; with one descriptor per socket
     TELL_MEASURED            //  pid; a process_tree_t follows
 } packet_kind_t;
 
 typedef struct {
     packet_kind_t kind;
-    uint32_t serial;         //  of ASK_START, comes back
+    uint32_t serial;         //  of what starts or adopts, comes back
     int32_t pid, number;
 } packet_t;
 
