@@ -1,0 +1,70 @@
+//  kinds.c -- which kinds of task there are, and what they share.
+
+#include "jobs.h"
+
+#define CALL_PATIENCE 60000          //  ms that nobody may be able to answer
+
+static const task_kind_t *const s_kinds [] = { &notebook_kind, &sql_kind };
+
+const task_kind_t *
+task_kind (text_t name)
+{
+    for (size_t n = 0; n < sizeof s_kinds / sizeof *s_kinds; n++)
+        if (text_is (name, s_kinds [n]->name))
+            return s_kinds [n];
+    return NULL;
+}
+
+//  Nobody could answer, or not now: that may be different in a moment.
+static bool
+s_is_passing (unsigned status)
+{
+    return status == 503 || status == 502 || status == 504 || status == 429 || status == 409;
+}
+
+CO bus_reply_t
+kind_call (req_t *req, const task_t *task, const char *method, mp_t params, mp_t body,
+           const char *key, const char *idem)
+{
+    loop_t *loop = jobs.actor->loop;
+    int64_t until = loop_now (loop) + CALL_PATIENCE;
+    for (int64_t pause = 100;; pause = pause < 2000 ? 2 * pause : pause) {
+        bus_reply_t reply = req_call (
+            req, method, params, body,
+            &(req_call_t) { .user = task->user, .key = key, .idempotency_key = idem,
+                            .idempotent = true, .ttl = 20000 });
+        if (!s_is_passing ((unsigned) reply.status) || loop_now (loop) > until)
+            return reply;
+        req_sleep (req, pause);
+        if (task_abandoned (task) || task_cancelled (task))
+            return (bus_reply_t) { 0 };
+    }
+}
+
+task_end_t
+kind_refused (req_t *req, const bus_reply_t *reply)
+{
+    if (reply->status == 0)
+        return (task_end_t) { .code = TASK_CANCELLED };
+    bool ours = reply->status >= 500 || reply->status == 429;
+    text_t text = mp_text (mp_get (reply->body, "error"));
+    return (task_end_t) { .code = ours ? TASK_BROKEN : TASK_FAILED,
+                          .message = text.size ? req_copy (req, text)
+                                               : req_print (req, "status %d", (int) reply->status) };
+}
+
+CO void
+may_use (req_t *req, const char *method, const char *id, const char *field, const char *what)
+{
+    if (!id || !uuid_valid (text_of (id)))
+        fail_field (req, E_NOT_FOUND, field, "no such %s", what);
+    buf_t *params = req_buf (req);
+    mp_put_map (params, 1);
+    mp_pair_str (params, "id", id);
+    bus_reply_t reply = req_call (req, method, mp_buf (params), mp_none,
+                                  &(req_call_t) { .idempotent = true });
+    if (reply.status == 404)
+        fail_field (req, E_NOT_FOUND, field, "no such %s", what);
+    if (reply.status >= 400)
+        fail_reply (req, &reply);
+}

@@ -1,0 +1,1 @@
+SELECT base.actor_remove ('jobs');
