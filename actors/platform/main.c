@@ -2,9 +2,11 @@
 
 #include "platform.h"
 #include "repository.h"
+#include "statement.h"
 
 SQL_FILE (platform_sql, "db/queries/platform.sql");
 SQL_FILE (repositories_sql, "db/queries/platform_repositories.sql");
+SQL_FILE (statements_sql, "db/queries/platform_statements.sql");
 
 //  A notebook in a shared workspace belongs to the workspace's owner, whoever made it.
 static void
@@ -129,6 +131,7 @@ delete_notebook (req_t *req, const char *id)
 static void
 workspace_gone (req_t *req, const char *id)
 {
+    queries_of_workspace_gone (req, id);
     row_t rows = db_rows (req, "notebooks_of_workspace", id);
     for (int i = 0; i < rows_count (rows); i++)
         delete_notebook (req, row_str (rows_at (rows, i), "id"));
@@ -146,6 +149,7 @@ static void
 user_gone (req_t *req, const char *id)
 {
     repositories_gone (req, id);
+    statements_gone (req, id);
     row_t rows = db_rows (req, "owned_by_user", id);
     for (int i = 0; i < rows_count (rows); i++) {
         row_t row = rows_at (rows, i);
@@ -229,6 +233,7 @@ static const route_t routes [] = {
             .spec.alias = { "/notebooks/:id/ipynb" }, .spec.reply = "any", .spec.idempotent = true,
             .spec.doc = "The notebook as .ipynb document"),
     REPOSITORY_ROUTES,
+    STATEMENT_ROUTES,
     { 0 }
 };
 
@@ -236,25 +241,45 @@ static const dependant_t dependants [] = { { "workspace", workspace_gone },
                                            { "user", user_gone },
                                            { 0 } };
 
-static const tick_t ticks [] = { { 2000, repositories_watch }, { 0 } };
+static const tick_t ticks [] = { { 2000, repositories_watch },
+                                 { 5000, statements_tick },
+                                 { 0 } };
 
 static void
 drain (actor_t *actor)
 {
-    (void) actor;
     repositories_drain ();
+    statements_drain (actor);
+}
+
+static bool
+busy (actor_t *actor)
+{
+    (void) actor;
+    return statements_busy ();
+}
+
+static void
+fenced (actor_t *actor, const char *key)
+{
+    (void) actor;
+    statements_fenced (key);
 }
 
 int
 main (int argc, char **argv)
 {
-    static opt_t options [] = { REPOSITORY_OPTIONS, { 0 } };
+    static opt_t options [] = { REPOSITORY_OPTIONS, STATEMENT_OPTIONS, { 0 } };
     actor_t actor = { .name = "platform",
-                      .sql = (const char *const []){ platform_sql, repositories_sql, NULL },
+                      .sql = (const char *const []){ platform_sql, repositories_sql, statements_sql,
+                                                     NULL },
                       .routes = routes,
                       .dependants = dependants,
                       .every = ticks,
                       .drain = drain,
+                      .busy = busy,
+                      .on_fenced = fenced,
+                      .orphans = statements_orphans,
                       .options = options };
     return actor_main (argc, argv, &actor);
 }

@@ -84,7 +84,7 @@ SELECT s.id, s.id AS statement_id, s.query_text, s.engine, s.asked, s.source_id,
        s.byte_limit, s.timeout, s.state, s.state_detail, s.state_seq, s.termination, s.termination ->> 'message' AS error,
        CASE WHEN s.finished_at IS NOT NULL THEN s.state IN ('succeeded', 'expired') END AS success,
        s.columns, s.row_count, s.byte_count, s.truncated, s.changed, s.tag, s.progress, s.engine_id, s.info_uri,
-       statement_ms (s) AS "executionTime", coalesce (s.finished_at, s.started_at, s.created_at) AS timestamp,
+       statement_ms (s) AS "executionTime", base.utc (coalesce (s.finished_at, s.started_at, s.created_at)) AS timestamp,
        s.created_at, s.updated_at, s.started_at, s.finished_at, s.expires_at, statement_channel (s) AS channel,
        (SELECT coalesce (max (l.off), 0) FROM live_log l WHERE l.ch = statement_channel (s)) AS "_top"
   FROM statements s WHERE s.user_id = $1::uuid AND s.id = $2::uuid

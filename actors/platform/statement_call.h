@@ -1,0 +1,31 @@
+//  statement_call.h -- what the requests on statements share.
+
+#ifndef STATEMENT_CALL_H
+#define STATEMENT_CALL_H
+
+#include "statement.h"
+
+typedef enum { BEGIN_SHARED, BEGIN_ALONE, BEGIN_EXPLAIN, BEGIN_STREAM } begin_t;
+
+//  Begin what the request asks for; its id. NULL: another instance has answered. BEGIN_SHARED and
+//  BEGIN_EXPLAIN may answer a statement that runs already.
+CO const char *statement_begin (req_t *req, const char *method, begin_t how, bool *shared);
+//  Take the claim of a user; what was begun under an older one is lost.
+CO void statement_claim (req_t *req, const char *user);
+//  Pass the call on to the instance that has the user; false when that is us.
+CO bool statement_elsewhere (req_t *req, const char *user, const char *method, mp_t params, mp_t body);
+//  A cluster named by a field is the user's own; 404 on the field else.
+CO void cluster_check (req_t *req, const char *user, const char *field);
+
+//  ---------------------------------------------------------------- statement_result.c
+
+//  The "name": of each column, from columns as JSON; in request memory.
+const text_t *result_keys (req_t *req, text_t columns, size_t *count);
+//  Append rows of lines as JSON objects, with commas between (and before the first, when `comma`):
+//  `most` at most, behind the first `skip`. How many.
+size_t result_objects (req_t *req, text_t lines, text_t columns, size_t skip, size_t most, bool comma,
+                       buf_t *out);
+//  {columns, rows, rowCount, …} as ready JSON: a first page that fits into an answer.
+CO mp_t result_data (req_t *req, const statement_t *here, row_t row);
+
+#endif

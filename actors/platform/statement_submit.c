@@ -1,0 +1,278 @@
+//  statement_submit.c -- a statement begins: which engine, with what, and whether one of the same kind
+//  runs already.
+
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "sqltext.h"
+#include "statement.h"
+#include "statement_call.h"
+
+#define WAIT_MAX 200         //  statements of one user that run or wait
+#define FIRST_TRIES 2
+
+typedef struct {
+    const char *user, *sql, *asked, *source, *cluster, *idem, *parameters;
+    const engine_t *engine;
+    params_t params;
+    int64_t rows, bytes, timeout;
+    bool explain, streams, alone;
+} wish_t;
+
+//  ---------------------------------------------------------------- which engine
+
+static const struct {
+    const char *engine, *setting;
+} s_settings [] = { { "trino", "trino-url" }, { "spark", "spark-url" },
+                    { "snowflake", "snowflake-url" } };
+
+static void
+s_not_configured (req_t *req, const char *engine)
+{
+    const char *setting = "";
+    for (size_t n = 0; n < sizeof s_settings / sizeof *s_settings; n++)
+        if (strcmp (engine, s_settings [n].engine) == 0)
+            setting = s_settings [n].setting;
+    const char *value = actor_opt (req_actor (req), setting);
+    buf_t *details = req_buf (req);
+    mp_put_map (details, 2);
+    mp_pair_str (details, "engine", value && *value ? "has no driver here" : "is not configured");
+    mp_pair_str (details, "setting", req_print (req, "platform.%s", setting));
+    fail_details (req, E_CONFLICT, mp_buf (details),
+                  value && *value ? "there is no driver for engine %s, which platform.%s names"
+                                  : "engine %s is not configured: set platform.%s", engine, setting);
+}
+
+static CO void
+s_choose (req_t *req, wish_t *wish)
+{
+    const char *engine = req_str (req, "engine");
+    void *target;
+    wish->engine = &engine_guest;
+    if (wish->source)
+        wish->engine = engine_of_source (req, wish->user, wish->source, &target);
+    else if (engine && strcmp (engine, "trino") == 0 && trino_is_configured (req_actor (req)))
+        wish->engine = &engine_trino;
+    else if (engine && strcmp (engine, "postgresql") != 0) {
+        if (!req_bool (req, "fallback"))
+            s_not_configured (req, engine);
+        wish->asked = engine;
+    }
+}
+
+//  ---------------------------------------------------------------- what is wished
+
+static void
+s_check_cluster (req_t *req, const char *user, const char *cluster)
+{
+    buf_t *body = req_buf (req);
+    mp_put_map (body, 2);
+    mp_pair_str (body, "id", cluster);
+    mp_pair_str (body, "user", user);
+    bus_reply_t reply = req_call (req, "compute_clusters.check", mp_none, mp_buf (body),
+                                  &(req_call_t){ .operator= true, .idempotent = true });
+    if (reply.status == 404)
+        fail_field (req, E_NOT_FOUND, "cluster_id", "no such compute cluster");
+    if (reply.status >= 400)
+        fail_reply (req, &reply);
+}
+
+void
+cluster_check (req_t *req, const char *user, const char *field)
+{
+    if (req_str (req, field))
+        s_check_cluster (req, user, req_str (req, field));
+}
+
+static int64_t
+s_given (req_t *req, const char *field, int64_t otherwise)
+{
+    return req_str (req, field) ? req_int (req, field) : otherwise;
+}
+
+//  The parameters as a JSON array of their texts, so that the history shows them.
+static const char *
+s_parameters (req_t *req)
+{
+    return mp_empty (req_any (req, "parameters")) ? NULL : req_json (req, "parameters");
+}
+
+static CO void
+s_read (req_t *req, wish_t *wish)
+{
+    text_t sql = req_text (req, "query");
+    if (!sql.size)
+        sql = req_text (req, "sql");
+    sql = sql_trim (sql);
+    if (!sql.size)
+        fail_field (req, E_INVALID, "query", "is required");
+    if (memchr (sql.data, 0, sql.size))
+        fail_field (req, E_INVALID, "query", "contains a zero byte");
+    wish->user = req_user (req);
+    if (!wish->user)
+        fail (req, E_FORBIDDEN, "statements belong to users: say in whose name");
+    wish->sql = req_copy (req, sql);
+    wish->source = req_str (req, "source_id");
+    wish->cluster = req_str (req, "cluster_id");
+    wish->explain = wish->explain || req_bool (req, "explain");
+    wish->timeout = s_given (req, "timeout", STATEMENT_TIMEOUT);
+    wish->rows = s_given (req, "row_limit", wish->streams ? INT64_MAX : STATEMENT_ROWS);
+    wish->bytes = s_given (req, "byte_limit", wish->streams ? INT64_MAX : STATEMENT_BYTES);
+    wish->parameters = s_parameters (req);
+    params_read (req, req_any (req, "parameters"), wish->sql, &wish->params);
+    mp_t key = req_meta (req, "idempotency_key");
+    wish->idem = req_str (req, "idempotency_key");
+    if (!wish->idem && !mp_empty (key))
+        wish->idem = req_copy (req, mp_text (key));
+    s_choose (req, wish);
+    if (wish->cluster)
+        s_check_cluster (req, wish->user, wish->cluster);
+}
+
+static char *
+s_likeness (req_t *req, const wish_t *wish)
+{
+    if (wish->streams || wish->alone || wish->idem
+        || !(wish->explain || sql_is_read (wish->sql)))
+        return NULL;
+    buf_t *all = req_buf (req);
+    buf_putf (all, "%s\n%s\n%d %lld %lld %lld\n", wish->engine->name,
+              wish->source ? wish->source : "", wish->explain, (long long) wish->rows,
+              (long long) wish->bytes, (long long) wish->timeout);
+    for (size_t n = 0; n < wish->params.count; n++) {
+        const param_t *param = &wish->params.list [n];
+        buf_putf (all, "%d %zu ", param->type, param->text ? strlen (param->text) + 1 : 0);
+        buf_puts (all, param->text ? param->text : "");
+    }
+    buf_puts (all, wish->params.sql);
+    char *hash = xmalloc (65);
+    sha256_hex (buf_text (all), hash);
+    return hash;
+}
+
+//  ---------------------------------------------------------------- the claim
+
+//  What an instance began that had the user before us, it cannot end any more.
+CO void
+statement_claim (req_t *req, const char *user)
+{
+    const char *key = statement_key (req, user);
+    if (!claim_take (req, key))
+        return;
+    unit_t *unit = unit_new (req);
+    unit_guard (unit, key);
+    unit_add (unit, "statements_lost", "the process that ran it is gone", user);
+    unit_commit (unit);
+}
+
+bool
+statement_elsewhere (req_t *req, const char *user, const char *method, mp_t params, mp_t body)
+{
+    actor_t *actor = req_actor (req);
+    const char *owner = bus_owner (actor->bus, text_of (statement_key (req, user)));
+    if (!owner || strcmp (owner, actor->slot) == 0)
+        return false;
+    //  The owner itself is asked, so that two that disagree do not pass it to and fro.
+    bus_reply_t reply =
+        req_call (req, method, params, body, &(req_call_t){ .slot = req_print (req, "%s", owner) });
+    if (reply.status >= 400)
+        fail_reply (req, &reply);
+    reply_mp (req, (unsigned) reply.status, reply.body);
+    return true;
+}
+
+//  ---------------------------------------------------------------- it begins
+
+static void
+s_answer_nothing (req_t *req, row_t last, buf_t *body)
+{
+    //  A repeated request is answered from the statement, which goes on meanwhile.
+    (void) req, (void) last, (void) body;
+}
+
+static statement_t *
+s_new (req_t *req, const wish_t *wish)
+{
+    statement_t *self = statement_new (wish->user, wish->engine, wish->source, &wish->params);
+    self->explain = wish->explain;
+    self->streams = wish->streams;
+    self->rows = wish->rows == INT64_MAX ? SIZE_MAX : (size_t) wish->rows;
+    self->bytes = wish->bytes == INT64_MAX ? SIZE_MAX : (size_t) wish->bytes;
+    self->deadline = wish->timeout * 1000;
+    self->likeness = s_likeness (req, wish);
+    return self;
+}
+
+//  Its place is taken before its row is written: what comes meanwhile waits behind it.
+static void
+s_drop (void *arg)
+{
+    statement_t **self_p = arg;
+    if (*self_p)
+        statement_drop (self_p);
+}
+
+static CO const char *
+s_try (req_t *req, const wish_t *wish, bool *shared)
+{
+    const char *user = wish->user;
+    statement_claim (req, user);
+    if (statements_of (user, false) >= WAIT_MAX)
+        fail (req, E_RATE_LIMITED, "%d statements of yours wait already", WAIT_MAX);
+    statement_t **self_p = req_alloc (req, sizeof *self_p), *self = s_new (req, wish);
+    statement_t *like = self->likeness ? statement_like (user, self->likeness) : NULL;
+    self->running = statement_has_place (user);
+    *self_p = self;
+    req_defer (req, s_drop, self_p);
+    *shared = like != NULL;
+    if (like)
+        return req_copy (req, text_of (like->id));
+    unit_t *unit = unit_new (req);
+    unit_guard (unit, statement_key (req, user));
+    unit_add (unit, "statement_add", user, wish->sql, wish->engine->name, wish->asked, wish->source,
+              wish->cluster, wish->parameters, wish->explain ? "true" : "false",
+              req_print (req, "%lld", (long long) wish->rows),
+              req_print (req, "%lld", (long long) wish->bytes),
+              req_print (req, "%lld", (long long) wish->timeout), wish->idem,
+              self->running ? "running" : "queued");
+    unit_answer (unit, s_answer_nothing);
+    db_result_t result = unit_try (unit);
+    if (claim_is_fence (&result))
+        return NULL;
+    if (result.code != E_NONE)
+        fail_result (req, &result);
+    row_t row = { result.result, PQntuples (result.result) > 0 ? 0 : -1 };
+    if (row_none (row)) {
+        row = db_row (req, "statement_again", user, wish->idem);
+        return row_none (row) ? NULL : req_copy (req, text_of (row_str (row, "id")));
+    }
+    snprintf (self->id, sizeof self->id, "%s", row_str (row, "id"));
+    *self_p = NULL;
+    if (wish->streams)
+        self->listener = req;
+    if (!statement_start (req_actor (req), self)) {
+        self->over = true;
+        log_error ("statement is not run", "id", self->id, "why", "too much goes on at once");
+        statement_drop (&self);
+        fail (req, E_RATE_LIMITED, "too much goes on at once");
+    }
+    return req_copy (req, text_of (row_str (row, "id")));
+}
+
+CO const char *
+statement_begin (req_t *req, const char *method, begin_t how, bool *shared)
+{
+    wish_t wish = { .explain = how == BEGIN_EXPLAIN, .streams = how == BEGIN_STREAM,
+                    .alone = how == BEGIN_ALONE };
+    const char *id = NULL;
+    s_read (req, &wish);
+    for (int tries = 0; !id && tries < FIRST_TRIES; tries++) {
+        if (how != BEGIN_STREAM
+            && statement_elsewhere (req, wish.user, method, mp_none, req_body (req)))
+            return NULL;
+        id = s_try (req, &wish, shared);
+    }
+    if (!id)
+        fail (req, E_UNAVAILABLE, "another instance has taken over");
+    return id;
+}
