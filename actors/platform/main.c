@@ -2,10 +2,12 @@
 
 #include "platform.h"
 #include "repository.h"
+#include "source.h"
 #include "statement.h"
 
 SQL_FILE (platform_sql, "db/queries/platform.sql");
 SQL_FILE (repositories_sql, "db/queries/platform_repositories.sql");
+SQL_FILE (sources_sql, "db/queries/platform_sources.sql");
 SQL_FILE (statements_sql, "db/queries/platform_statements.sql");
 
 //  A notebook in a shared workspace belongs to the workspace's owner, whoever made it.
@@ -233,6 +235,7 @@ static const route_t routes [] = {
             .spec.alias = { "/notebooks/:id/ipynb" }, .spec.reply = "any", .spec.idempotent = true,
             .spec.doc = "The notebook as .ipynb document"),
     REPOSITORY_ROUTES,
+    SOURCE_ROUTES,
     STATEMENT_ROUTES,
     { 0 }
 };
