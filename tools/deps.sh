@@ -13,7 +13,7 @@ packages='
     python3 python3-zmq python3-msgpack python3-pytest python3-pytest-xdist python3-httpx
     python3-websockets python3-psycopg2 python3-nbformat python3-ipykernel r-cran-irkernel
     python3-distributed
-    ca-certificates curl git procps sslscan valgrind'
+    ca-certificates curl git procps sslscan tzdata valgrind'
 
 installed ()
 {
