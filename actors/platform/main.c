@@ -272,10 +272,11 @@ fenced (actor_t *actor, const char *key)
 int
 main (int argc, char **argv)
 {
-    static opt_t options [] = { REPOSITORY_OPTIONS, STATEMENT_OPTIONS, { 0 } };
+    static opt_t options [] = { REPOSITORY_OPTIONS, SOURCE_OPTIONS, STATEMENT_OPTIONS,
+                              { 0 } };
     actor_t actor = { .name = "platform",
-                      .sql = (const char *const []){ platform_sql, repositories_sql, statements_sql,
-                                                     NULL },
+                      .sql = (const char *const []){ platform_sql, repositories_sql, sources_sql,
+                                                     statements_sql, NULL },
                       .routes = routes,
                       .dependants = dependants,
                       .every = ticks,
@@ -284,5 +285,6 @@ main (int argc, char **argv)
                       .on_fenced = fenced,
                       .orphans = statements_orphans,
                       .options = options };
+    engine_use_sources (source_engine);
     return actor_main (argc, argv, &actor);
 }
