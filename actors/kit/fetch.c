@@ -190,6 +190,22 @@ s_received (char *data, size_t size, size_t count, void *arg)
 }
 
 static size_t
+s_header (char *data, size_t size, size_t count, void *arg)
+{
+    const fetch_t *what = ((job_t *) arg)->what;
+    size_t all = size * count, end = all;
+    const char *colon = memchr (data, ':', all);
+    while (end && strchr ("\r\n ", data [end - 1]))
+        end--;
+    if (!colon || (size_t) (colon - data) >= end)
+        return all;
+    text_t name = { data, (size_t) (colon - data) };
+    const char *value = colon + 1 + strspn (colon + 1, " ");
+    what->header (what->arg, name, (text_t) { value, (size_t) (data + end - value) });
+    return all;
+}
+
+static size_t
 s_send (char *data, size_t size, size_t count, void *arg)
 {
     job_t *job = arg;
@@ -284,6 +300,10 @@ s_start (job_t *job)
     curl_easy_setopt (easy, CURLOPT_FORBID_REUSE, 1L);
     curl_easy_setopt (easy, CURLOPT_WRITEFUNCTION, s_received);
     curl_easy_setopt (easy, CURLOPT_WRITEDATA, job);
+    if (what->header) {
+        curl_easy_setopt (easy, CURLOPT_HEADERFUNCTION, s_header);
+        curl_easy_setopt (easy, CURLOPT_HEADERDATA, job);
+    }
     curl_easy_setopt (easy, CURLOPT_USERNAME, what->user);
     curl_easy_setopt (easy, CURLOPT_PASSWORD, what->password);
     if (what->mail_to)

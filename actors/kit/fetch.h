@@ -13,6 +13,9 @@ typedef struct {
     size_t max;                          //  answer's body limit (0: 8 MiB)
     //  comma list host:port that the guard lets pass (operator's configuration only)
     const char *allow;
+    //  hears each header of the answer (may be NULL); name and value are borrowed
+    void (*header) (void *arg, text_t name, text_t value);
+    void *arg;
     //  mail: url smtp://…, from, to, user, password
     const char *mail_from, *mail_to, *user, *password;
 } fetch_t;

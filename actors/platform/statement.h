@@ -168,6 +168,7 @@ CO void queries_of_workspace_gone (req_t *req, const char *workspace);
     { "trino-user", OPT_STR, "busbar", 0, NULL, "as whom statements run there" },                  \
     { "trino-catalog", OPT_STR, NULL, 0, NULL, "catalog of unqualified names there" },             \
     { "trino-schema", OPT_STR, NULL, 0, NULL, "schema of unqualified names there" },               \
+    { "trino-patience", OPT_INT, "30", 0, NULL, "seconds that a Trino which is away is asked again" }, \
     { "spark-url", OPT_STR, NULL, 0, NULL, "address of a Spark; there is no driver yet" },         \
     { "snowflake-url", OPT_STR, NULL, 0, NULL, "address of a Snowflake; there is no driver yet" }, \
     { "statement-ttl", OPT_INT, "86400", 0, NULL, "seconds that a result is kept" },               \

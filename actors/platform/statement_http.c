@@ -8,6 +8,7 @@
 #include "statement_call.h"
 
 #define SWEEP_DAYS 30            //  that the history is kept
+#define CONFIRMED_SOON 3000      //  ms in which an engine is expected to confirm
 #define RELEASES 64              //  claims given back in one go
 
 static hash_t *s_users;          //  whose claim we have, and whose results were added to
@@ -181,6 +182,22 @@ s_answer_nothing (req_t *req, row_t last, buf_t *body)
     (void) req, (void) last, (void) body;        //  asked again, it says what is so by then
 }
 
+//  An engine that takes its time: whoever looks is told that it is not forgotten.
+static void
+s_build_detail (unit_t *unit, void *arg)
+{
+    unit_add (unit, "statement_detail", ((statement_t *) arg)->id,
+              "the engine has not confirmed yet that it stopped");
+}
+
+static CO void
+s_escalate (req_t *req)
+{
+    statement_t *self = req_arg (req);
+    if (!statement_wait (req, self, CONFIRMED_SOON) && !self->fenced)
+        statement_commit (req, self, s_build_detail, self);
+}
+
 //  POST /statements/:id/cancel. It is over when the engine says so.
 void
 statement_stop (req_t *req)
@@ -197,8 +214,10 @@ statement_stop (req_t *req)
     if (row_none (row))
         fail (req, E_NOT_FOUND, "statement not found");
     statement_t *self = statement_find (user, id);
-    if (self)
+    if (self && !self->cancelled) {
         statement_cancel (self);
+        actor_spawn (req_actor (req), s_escalate, self);
+    }
     s_answer (req, id, false);
 }
 
