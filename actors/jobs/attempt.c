@@ -283,5 +283,8 @@ attempt_cancel (attempt_t *self)
         req_wake (self->req);
     if (self->telling || !self->run->dag.tasks [self->task].kind->cancel)
         return;
-    self->telling = actor_spawn (jobs.actor, s_tell, self);
+    //  It may have ended by the time that it is started.
+    self->telling = true;
+    if (!actor_spawn (jobs.actor, s_tell, self))
+        self->telling = false;
 }

@@ -227,6 +227,15 @@ workspace_gone (req_t *req, const char *id)
     s_drop (req, db_rows (req, "jobs_of", NULL, id), "the workspace was deleted");
 }
 
+//  Its jobs stay, and run without.
+CO void
+cluster_gone (req_t *req, const char *id)
+{
+    unit_t *unit = unit_new (req);
+    unit_add (unit, "jobs_without_cluster", id);
+    unit_commit (unit);
+}
+
 CO void
 user_gone (req_t *req, const char *id)
 {

@@ -134,6 +134,7 @@ CO void run_get (req_t *req);
 CO void run_cancel (req_t *req);
 CO void run_repair (req_t *req);
 CO void workspace_gone (req_t *req, const char *id);
+CO void cluster_gone (req_t *req, const char *id);
 CO void user_gone (req_t *req, const char *id);
 
 //  ---------------------------------------------------------------- kinds

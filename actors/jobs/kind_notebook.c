@@ -68,40 +68,50 @@ s_ended (book_t *self, size_t cell, mp_t answer)
     return false;
 }
 
-//  Run one cell to its end.
+static mp_t
+s_body (req_t *req, const char *id, text_t code, const char *language, double wait)
+{
+    buf_t *body = req_buf (req);
+    mp_put_map (body, id ? 4 : 3);
+    mp_pair_text (body, "code", code);
+    mp_pair_str (body, "language", language);
+    mp_put_str (body, "wait");
+    mp_put_real (body, wait);
+    if (id)
+        mp_pair_str (body, "cellId", id);
+    return mp_buf (body);
+}
+
+//  Run one cell to its end. It is asked for once more to wait for it: the same key is the same
+//  execution.
 static CO bool
 s_cell (book_t *self, size_t cell, const char *id, text_t code, const char *language)
 {
     req_t *req = self->req;
     task_t *task = self->task;
-    buf_t *params = req_buf (req), *body = req_buf (req), *room = req_buf (req);
+    buf_t *params = req_buf (req), *room = req_buf (req);
     mp_put_map (params, 1);
     mp_pair_str (params, "id", self->notebook);
-    mp_put_map (body, id ? 4 : 3);
-    mp_pair_text (body, "code", code);
-    mp_pair_str (body, "language", language);
-    mp_put_str (body, "wait");
-    mp_put_real (body, POLL);
-    if (id)
-        mp_pair_str (body, "cellId", id);
+    mp_t begin = s_body (req, id, code, language, 0);
+    mp_t wait = s_body (req, id, code, language, POLL);
     const char *idem = req_print (req, "%s:%zu", task->idem, cell);
     for (bool first = true;; first = false) {
         bus_reply_t reply = kind_call (req, task, "notebooks.execute", mp_buf (params),
-                                       mp_buf (body), req_print (req, "user:%s", task->user), idem);
+                                       first ? begin : wait, NULL, idem);
         if (reply.status == 0 || reply.status >= 400) {
             self->end = kind_refused (req, &reply);
             return false;
         }
         mp_t answer = json_plain (reply.body, room);
         text_t state = mp_text (mp_get (answer, "state"));
-        if (!text_is (state, "queued") && !text_is (state, "running"))
-            return s_ended (self, cell, answer);
-        if (task_abandoned (task))
-            return false;
         if (first)
             task_ref (req, task, req_print (
                 req, "%zu:%s", cell,
                 req_copy (req, mp_text (mp_get (answer, "execution_id")))));
+        if (!text_is (state, "queued") && !text_is (state, "running"))
+            return s_ended (self, cell, answer);
+        if (task_abandoned (task))
+            return false;
     }
 }
 

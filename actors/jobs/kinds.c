@@ -49,8 +49,9 @@ kind_refused (req_t *req, const bus_reply_t *reply)
     bool ours = reply->status >= 500 || reply->status == 429;
     text_t text = mp_text (mp_get (reply->body, "error"));
     return (task_end_t) { .code = ours ? TASK_BROKEN : TASK_FAILED,
-                          .message = text.size ? req_copy (req, text)
-                                               : req_print (req, "status %d", (int) reply->status) };
+                          .message = text.size
+                                         ? req_copy (req, text)
+                                         : req_print (req, "status %d", (int) reply->status) };
 }
 
 CO void

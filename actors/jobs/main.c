@@ -110,7 +110,8 @@ static const route_t routes [] = {
             .spec.out = s_run_out, .spec.status = 201, .spec.key = "user", .spec.events = EVENTS,
             .spec.doc = "Run a job now; answers the run"),
     ACTION ("jobs.runs", "GET", "/jobs/:id/runs", job_runs, .spec.in = s_job_runs_in,
-            .spec.out = s_listed_out, .spec.reply = "array", .spec.doc = "Runs of a job, newest first"),
+            .spec.out = s_listed_out, .spec.reply = "array",
+            .spec.doc = "Runs of a job, newest first"),
     ACTION ("jobs.pause", "POST", "/jobs/:id/pause", job_pause, .spec.key = "user",
             .serial = BY_ID, .spec.doc = "Stop the schedule"),
     ACTION ("jobs.resume", "POST", "/jobs/:id/resume", job_resume, .spec.key = "user",
@@ -141,6 +142,7 @@ static const route_t routes [] = {
 //  And job_runs/<id>, the log of one.
 static const channel_t channels [] = { { "job_runs", "collection", "job_runs_snapshot" }, { 0 } };
 static const dependant_t dependants [] = { { "workspace", workspace_gone },
+                                           { "compute_cluster", cluster_gone },
                                            { "user", user_gone },
                                            { 0 } };
 static const tick_t ticks [] = { { 1000, runner_tick }, { 0 } };

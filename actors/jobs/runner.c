@@ -105,10 +105,14 @@ void
 runner_wake (void *unused)
 {
     (void) unused;
-    if (jobs.looking)
+    if (jobs.looking || jobs.closing) {
         jobs.again = true;
-    else if (!jobs.closing)
-        jobs.looking = actor_spawn (jobs.actor, s_look, NULL);
+        return;
+    }
+    //  It may have ended by the time that it is started.
+    jobs.looking = true;
+    if (!actor_spawn (jobs.actor, s_look, NULL))
+        jobs.looking = false;
 }
 
 CO void

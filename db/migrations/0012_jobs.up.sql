@@ -93,6 +93,13 @@ CREATE TABLE jobs.job_tasks (
     PRIMARY KEY (run_id, task_key, attempt)
 );
 
+CREATE FUNCTION jobs.job_event (j jobs.jobs) RETURNS jsonb
+LANGUAGE sql VOLATILE AS $$
+    SELECT base.live_add ('user:' || j.user_id || '/jobs', j.id::text, 'job.updated',
+        to_jsonb (j) || jsonb_build_object ('next_run_at', base.utc (j.next_run_at),
+            'created_at', base.utc (j.created_at), 'updated_at', base.utc (j.updated_at)))
+$$;
+
 CREATE FUNCTION jobs.run_status (state_detail text) RETURNS text
 LANGUAGE sql IMMUTABLE AS $$
     SELECT CASE WHEN $1 IN ('queued', 'waiting_retry') THEN 'pending'
@@ -124,7 +131,7 @@ $$;
 
 --  Events of a run's new state: in the collection, and in its own log.
 CREATE FUNCTION jobs.run_events (r jobs.job_runs) RETURNS jsonb
-LANGUAGE sql VOLATILE STRICT AS $$
+LANGUAGE sql VOLATILE AS $$
     SELECT jsonb_build_array (
         base.live_add ('user:' || r.user_id || '/job_runs', r.id::text, 'job_run.' || r.state_detail, jobs.run_brief (r)),
         base.live_add (jobs.run_channel (r), NULL, 'job_run.' || r.state_detail, jobs.run_brief (r)))

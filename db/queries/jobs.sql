@@ -8,9 +8,7 @@ SELECT id, user_id, name, job_type, schedule, timezone, config::text AS config, 
 -- $1 caller, $2 job, $3 enabled, $4 next firing (Unix seconds) or NULL. No row: gone.
 WITH r AS (UPDATE jobs SET enabled = $3::boolean, next_run_at = to_timestamp ($4::bigint), updated_at = clock_timestamp ()
             WHERE user_id = $1::uuid AND id = $2::uuid RETURNING *)
-SELECT r.*, base.live_add ('user:' || r.user_id || '/jobs', r.id::text, 'job.updated', to_jsonb (r) || jsonb_build_object (
-           'next_run_at', base.utc (r.next_run_at), 'created_at', base.utc (r.created_at), 'updated_at', base.utc (r.updated_at))) AS live
-  FROM r
+SELECT r.*, job_event (r) AS live FROM r
 
 -- :name jobs_due
 -- $1 now (Unix seconds), $2 limit.
@@ -210,7 +208,7 @@ WITH t AS (SELECT r.id, r.state_detail FROM job_runs r WHERE r.user_id = $1::uui
                   completed_at = CASE t.state_detail WHEN 'queued' THEN now () END,
                   cancel = $3, state_seq = o.state_seq + 1
              FROM t WHERE o.id = t.id AND t.state_detail IN ('queued', 'running', 'waiting_retry') RETURNING o.*)
-SELECT t.state_detail AS was, r.id, r.state_detail, run_events (r) AS live FROM t LEFT JOIN r ON r.id = t.id
+SELECT t.state_detail AS was, r.id, r.state_detail, CASE WHEN r.id IS NOT NULL THEN run_events (r) END AS live FROM t LEFT JOIN r ON r.id = t.id
 
 -- :name run_repair
 -- $1 caller, $2 run. No row: not there. Null id: wrong state, named by `was`.
@@ -220,7 +218,7 @@ WITH t AS (SELECT r.id, r.state_detail FROM job_runs r WHERE r.user_id = $1::uui
                   termination = NULL, error_message = NULL, completed_at = NULL, cancel = NULL
              FROM t WHERE o.id = t.id AND t.state_detail IN ('failed', 'timed_out', 'cancelled', 'lost', 'succeeded_with_failures')
            RETURNING o.*)
-SELECT t.state_detail AS was, r.id, run_events (r) AS live FROM t LEFT JOIN r ON r.id = t.id
+SELECT t.state_detail AS was, r.id, CASE WHEN r.id IS NOT NULL THEN run_events (r) END AS live FROM t LEFT JOIN r ON r.id = t.id
 
 -- :name runs_of_job
 -- $1 job: runs that are not over.
@@ -247,3 +245,8 @@ SELECT id, user_id FROM jobs WHERE ($1::uuid IS NULL OR user_id = $1::uuid) AND 
 -- $1 job. No row: gone already.
 DELETE FROM jobs r WHERE id = $1::uuid
 RETURNING id, base.live_add ('user:' || r.user_id || '/jobs', r.id::text, 'job.deleted', jsonb_build_object ('id', r.id)) AS live
+
+-- :name jobs_without_cluster
+-- $1 cluster that is deleted.
+WITH r AS (UPDATE jobs SET cluster_id = NULL, updated_at = clock_timestamp () WHERE cluster_id = $1::uuid RETURNING *)
+SELECT r.id, job_event (r) AS live FROM r
