@@ -138,9 +138,9 @@ $(BUILD)/test/conform_actor: $(call obj,tests/clients/conform_actor.c) $(LIBS)
 #  This one runs the real broker.
 $(BUILD)/unit/test_bus_broker: | $(BUILD)/bin/busbar-broker
 
-#  The compiler does not tell which .sql files an object embeds.
+#  The compiler does not tell which .sql and .py files an object embeds.
 SQL_USERS := $(shell grep -ls '^SQL_FILE' $(wildcard db/*.c actors/*.c actors/*/*.c tests/unit/*.c))
-$(call obj,$(SQL_USERS)): $(wildcard db/*.sql db/queries/*.sql db/migrations/0001_base.*)
+$(call obj,$(SQL_USERS)): $(wildcard db/*.sql db/queries/*.sql db/migrations/0001_base.* actors/*/*.py)
 
 #  Those that want a PostgreSQL get a temporary one.
 DB_UNITS := $(filter %/test_db %/test_db_row %/test_guest %/test_migrate,$(UNITS))

@@ -86,6 +86,7 @@ CO void cluster_before_delete (req_t *req);
 void cluster_after_change (req_t *req, const char *id, const char *what);
 CO void profile_before_write (req_t *req);
 CO void profile_credentials (req_t *req);
+CO void profile_check (req_t *req);
 CO void user_gone (req_t *req, const char *user);
 
 //  ---------------------------------------------------------------- autoscale.c

@@ -26,13 +26,32 @@ profile_before_write (req_t *req)
     req_set (req, "credentials_encrypted", (const char *) sealed->data);
 }
 
-//  For actors that deploy in the owner's name.
-void
-profile_credentials (req_t *req)
+static CO row_t
+s_profile (req_t *req)
 {
     row_t row = db_row (req, "profile_get", req_str (req, "user"), req_str (req, "id"));
     if (row_none (row))
         fail (req, E_NOT_FOUND, "cloud profile not found");
+    return row;
+}
+
+void
+profile_check (req_t *req)
+{
+    row_t row = s_profile (req);
+    buf_t *body = req_buf (req);
+    mp_put_map (body, 3);
+    mp_pair_str (body, "id", row_str (row, "id"));
+    mp_pair_str (body, "name", row_str (row, "name"));
+    mp_pair_str (body, "cloud_provider", row_str (row, "cloud_provider"));
+    reply_mp (req, 200, mp_buf (body));
+}
+
+//  For actors that deploy in the owner's name.
+void
+profile_credentials (req_t *req)
+{
+    row_t row = s_profile (req);
     const char *sealed = row_str (row, "sealed");
     if (!sealed)
         fail_field (req, E_CONFLICT, "credentials", "cloud profile %s has no credentials",

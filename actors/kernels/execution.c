@@ -91,9 +91,41 @@ execution_list (req_t *req)
 
 //  ---- start ----
 
+//  What its notebook is attached to, or NULL. Whether it is the owner's cluster, who owns it says.
+static CO const attachment_t *
+s_attachment (req_t *req)
+{
+    const char *cluster = req_str (req, "cluster_id");
+    if (!cluster)
+        return NULL;
+    buf_t *params = req_buf (req);
+    mp_put_map (params, 2);
+    mp_pair_str (params, "id", cluster);
+    mp_pair_str (params, "user", req_str (req, "owner"));
+    bus_reply_t reply = req_call (req, "compute_clusters.relay", mp_buf (params), mp_none,
+                                  &(req_call_t) { .idempotent = true, .operator = true });
+    if (reply.status == 404)
+        fail_field (req, E_NOT_FOUND, "cluster_id", "no such cluster");
+    if (reply.status >= 400)
+        fail_reply (req, &reply);
+    attachment_t *to = req_alloc (req, sizeof *to);
+    text_t path = mp_text (mp_get (reply.body, "socket"));
+    mp_iter_t names = mp_iter (mp_get (reply.body, "environment"));
+    if (path.size >= sizeof to->socket || !mp_next (&names))
+        fail (req, E_INTERNAL, "cluster cannot be reached");
+    text_t name = mp_text (names.key), value = mp_text (names.value);
+    snprintf (to->cluster, sizeof to->cluster, "%s", cluster);
+    snprintf (to->socket, sizeof to->socket, "%.*s", (int) path.size, path.data);
+    snprintf (to->variable, sizeof to->variable, "%.*s", (int) name.size, name.data);
+    snprintf (to->value, sizeof to->value, "%.*s", (int) value.size, value.data);
+    to->port = (int) mp_int (mp_get (reply.body, "port"));
+    return to;
+}
+
 //  A kernel for it, or the reason why there is none, before anything is written.
 static CO kernel_t *
-s_kernel (req_t *req, const char *notebook, const char *language, const char *owner)
+s_kernel (req_t *req, const char *notebook, const char *language, const char *owner,
+          const attachment_t *to)
 {
     kernels_t *kernels = kernels_of (req);
     error_code_t code = E_NONE;
@@ -102,7 +134,7 @@ s_kernel (req_t *req, const char *notebook, const char *language, const char *ow
         fail (req, E_UNAVAILABLE, "kernels are being restarted");
     if (kernels->refusal)
         fail (req, E_UNAVAILABLE, "%s", kernels->refusal);
-    kernel_t *kernel = pool_take (kernels->pool, notebook, language, owner, &code, &why);
+    kernel_t *kernel = pool_take (kernels->pool, notebook, language, owner, to, &code, &why);
     if (!kernel)
         fail (req, code, "%s", why);
     if (kernel_queued (kernel) >= QUEUE_MAX)
@@ -111,7 +143,7 @@ s_kernel (req_t *req, const char *notebook, const char *language, const char *ow
 }
 
 static void
-s_run (req_t *req, const char *id, const char *channel)
+s_run (req_t *req, const char *id, const char *channel, const attachment_t *to)
 {
     kernels_t *kernels = kernels_of (req);
     const char *notebook = req_str (req, "notebook_id"), *language = req_str (req, "language");
@@ -125,7 +157,7 @@ s_run (req_t *req, const char *id, const char *channel)
     error_code_t code = E_NONE;
     const char *why = "kernels are being restarted";
     kernel_t *kernel = kernels->closing ? NULL
-                     : pool_take (kernels->pool, notebook, language, owner, &code, &why);
+                     : pool_take (kernels->pool, notebook, language, owner, to, &code, &why);
     if (!kernel) {
         buf_t error = { 0 };
         buf_puts (&error, "{\"ename\":\"KernelUnavailable\",\"traceback\":[],\"evalue\":");
@@ -145,7 +177,7 @@ s_run (req_t *req, const char *id, const char *channel)
 //  Write it down and run it; its id. A request that came before finds what that one began. NULL:
 //  another process has taken the notebook over meanwhile.
 static CO const char *
-s_begin (req_t *req)
+s_begin (req_t *req, const attachment_t *to)
 {
     const char *notebook = req_str (req, "notebook_id"), *owner = req_str (req, "owner");
     const char *user = req_has (req, "user") ? req_str (req, "user") : owner;
@@ -167,7 +199,7 @@ s_begin (req_t *req)
             fail (req, E_NOT_FOUND, "execution not found");
         return row_str (row, "id");
     }
-    s_run (req, row_str (row, "id"), row_str (row, "channel"));
+    s_run (req, row_str (row, "id"), row_str (row, "channel"), to);
     return row_str (row, "id");
 }
 
@@ -178,12 +210,14 @@ s_try (req_t *req)
     kernels_t *kernels = kernels_of (req);
     if (kernels->closing)
         fail (req, E_UNAVAILABLE, "kernels are being restarted");
-    if (strcmp (language, "sql") != 0)
-        s_kernel (req, notebook, language, req_str (req, "owner"));
+    bool sql = strcmp (language, "sql") == 0;
+    const attachment_t *to = sql ? NULL : s_attachment (req);
+    if (!sql)
+        s_kernel (req, notebook, language, req_str (req, "owner"), to);
     else if (sql_full (kernels, req_str (req, "owner")))
         fail (req, E_RATE_LIMITED, "too many SQL cells wait already");
     notebook_take (req, notebook);
-    return s_begin (req);
+    return s_begin (req, to);
 }
 
 void

@@ -4,6 +4,7 @@
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <unistd.h>
 #include <sys/wait.h>
 
 #include "actors/kit/fsm.h"
@@ -54,6 +55,8 @@ struct kernel {
     char id [37];
     const char *state;
     box_t *box;
+    relay_t *relay;                      //  NULL: not attached
+    char cluster [37];
     jupyter_t *jupyter;
     cell_t *queue, *running;
     cell_t *recent;                      //  newest first
@@ -246,6 +249,7 @@ s_free (kernel_t *self)
 {
     jupyter_destroy (&self->jupyter);
     box_destroy (&self->box);
+    relay_destroy (&self->relay);
     ltimer_end (&self->flush);
     ltimer_end (&self->look);
     ltimer_end (&self->harsh);
@@ -595,8 +599,53 @@ kernel_stop (kernel_t *self, const char *why, bool at_once)
 
 //  ---- life ----
 
+//  Start its box; when attached, behind the program that gives it the way to the cluster.
+static box_t *
+s_box (kernel_t *self, const char *key, const attachment_t *to)
+{
+    const spec_t *spec = self->spec;
+    const box_life_t life = { s_on_bound, s_on_ended, s_on_measured, self };
+    box_conf_t box = { .argv = (const char *const *) spec->argv,
+                       .env = (const char *const *) spec->env, .kernel = spec->name, .key = key,
+                       .dir = spec->dir };
+    if (!to)
+        return box_start (self->conf->sandbox, &box, &life);
+    const char *argv [SPEC_WORDS + 6], *env [2 * SPEC_WORDS + 3];
+    char program [32], control [16], port [16];
+    size_t words = 0, pairs = 0;
+    snprintf (program, sizeof program, "/proc/self/fd/%d", BOX_FIRST_FD);
+    snprintf (control, sizeof control, "%d", BOX_FIRST_FD + 1);
+    snprintf (port, sizeof port, "%d", to->port);
+    const char *const relay [] = { "/usr/bin/python3", "-I", program, control, port };
+    for (size_t n = 0; n < sizeof relay / sizeof *relay; n++)
+        argv [words++] = relay [n];
+    for (size_t n = 0; n == 0 || spec->argv [n - 1]; n++)
+        argv [words++] = spec->argv [n];
+    while (spec->env [pairs]) {
+        env [pairs] = spec->env [pairs];
+        pairs++;
+    }
+    env [pairs] = to->variable;
+    env [pairs + 1] = to->value;
+    env [pairs + 2] = NULL;
+    box.argv = argv;
+    box.env = env;
+    box.fds [0] = relay_program ();
+    box.fds [1] = -1;
+    self->relay = relay_new (self->conf->loop, to->socket, &box.fds [1]);
+    box.fd_count = 2;
+    snprintf (self->cluster, sizeof self->cluster, "%s", to->cluster);
+    box_t *made = self->relay && box.fds [0] >= 0 ? box_start (self->conf->sandbox, &box, &life)
+                                                  : NULL;
+    for (size_t n = 0; n < box.fd_count; n++)
+        if (box.fds [n] >= 0)
+            close (box.fds [n]);
+    return made;
+}
+
 kernel_t *
-kernel_new (const kernel_conf_t *conf, const spec_t *spec, const char *language)
+kernel_new (const kernel_conf_t *conf, const spec_t *spec, const char *language,
+            const attachment_t *to)
 {
     kernel_t *self = xcalloc (1, sizeof *self);
     char key [41];
@@ -613,13 +662,7 @@ kernel_new (const kernel_conf_t *conf, const spec_t *spec, const char *language)
     self->farewell = loop_timer (conf->loop, s_on_farewell, self);
     self->jupyter = jupyter_new (conf->loop, conf->zmq, text_of (key), &(jupyter_life_t) {
         s_on_ready, s_on_message, s_on_finished, s_on_skip, s_on_lost, self });
-    box_conf_t box = { .argv = (const char *const *)spec->argv,
-                       .env = (const char *const *)spec->env,
-                       .kernel = spec->name,
-                       .key = key,
-                       .dir = spec->dir };
-    self->box = box_start (conf->sandbox, &box,
-                           &(box_life_t){ s_on_bound, s_on_ended, s_on_measured, self });
+    self->box = s_box (self, key, to);
     if (!self->box) {
         s_free (self);
         return NULL;
@@ -671,6 +714,12 @@ const char *
 kernel_notebook (const kernel_t *self)
 {
     return self->notebook;
+}
+
+const char *
+kernel_cluster (const kernel_t *self)
+{
+    return self->cluster;
 }
 
 const char *

@@ -8,6 +8,7 @@
 
 #include "jupyter.h"
 #include "output.h"
+#include "relay.h"
 #include "sandbox.h"
 #include "spec.h"
 
@@ -62,8 +63,9 @@ typedef struct {
     kernel_calls_t calls;
 } kernel_conf_t;
 
-//  Start one. NULL when no process can be started.
-kernel_t *kernel_new (const kernel_conf_t *conf, const spec_t *spec, const char *language);
+//  Start one; `to` is what it is attached to, or NULL. NULL when no process can be started.
+kernel_t *kernel_new (const kernel_conf_t *conf, const spec_t *spec, const char *language,
+                      const attachment_t *to);
 //  End everything at once (shutdown of this process): cells are freed, nothing is told.
 void kernel_destroy (kernel_t **self_p);
 
@@ -71,6 +73,8 @@ void kernel_destroy (kernel_t **self_p);
 void kernel_assign (kernel_t *self, const char *notebook, const char *user);
 const char *kernel_notebook (const kernel_t *self);
 const char *kernel_user (const kernel_t *self);
+//  Id of the cluster that it is attached to; empty: none.
+const char *kernel_cluster (const kernel_t *self);
 
 void kernel_run (kernel_t *self, cell_t *cell);
 //  A queued cell is cancelled at once; for the running one SIGINT now and after 3 s, SIGTERM after

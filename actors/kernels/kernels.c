@@ -171,7 +171,7 @@ kernels_restart (req_t *req)
     size_t mark = mp_open_array (body);
     uint32_t count = 0;
     for (; *languages; languages++)
-        if ((kernel = pool_take (kernels->pool, notebook, *languages, owner, &code, &why))) {
+        if ((kernel = pool_take (kernels->pool, notebook, *languages, owner, NULL, &code, &why))) {
             s_put_kernel (body, kernel, loop_now (kernels->actor->loop));
             count++;
         }
@@ -337,6 +337,7 @@ static const field_t start_fields [] = { { "notebook_id", T_UUID, REQUIRED },
                                         { "cell_id", T_TEXT, NULLABLE, .max = 255 },
                                         { "language", T_TEXT, REQUIRED, .min = 1, .max = 32 },
                                         { "code", T_TEXT, REQUIRED, .max = CODE_MAX },
+                                        { "cluster_id", T_UUID, NULLABLE },
                                         { "wait_ms", T_INT, .min = 0, .max = 3600000, .def = "0" },
                                         { "blocking", T_BOOL, NULLABLE },
                                         { "idempotency_key", T_TEXT, NULLABLE, .max = 255 },

@@ -40,11 +40,11 @@ s_count (const pool_t *self, const char *user)
 }
 
 static kernel_t *
-s_start (pool_t *self, const spec_t *spec, const char *language)
+s_start (pool_t *self, const spec_t *spec, const char *language, const attachment_t *to)
 {
     for (size_t n = 0; n < KERNELS_MAX; n++)
         if (!self->kernels [n])
-            return self->kernels [n] = kernel_new (&self->conf.kernel, spec, language);
+            return self->kernels [n] = kernel_new (&self->conf.kernel, spec, language, to);
     return NULL;
 }
 
@@ -60,7 +60,7 @@ s_on_refill (void *arg)
         reserve += self->kernels [n] && !kernel_notebook (self->kernels [n]);
     while (self->open && spec && reserve < self->conf.warm
            && s_count (self, NULL) < self->conf.most) {
-        if (!s_start (self, spec, "python"))
+        if (!s_start (self, spec, "python", NULL))
             break;
         reserve++;
     }
@@ -171,12 +171,20 @@ s_refuse (error_code_t *code, const char **why, error_code_t what, const char *t
 
 kernel_t *
 pool_take (pool_t *self, const char *notebook, const char *language, const char *user,
-           error_code_t *code, const char **why)
+           const attachment_t *to, error_code_t *code, const char **why)
 {
     static char text [160];
     kernel_t *kernel = pool_find (self, notebook, language);
-    if (kernel)
+    if (kernel && strcmp (kernel_cluster (kernel), to ? to->cluster : "") == 0)
         return kernel;
+    if (kernel && !kernel_unused (kernel))
+        return s_refuse (code, why, E_CONFLICT,
+                         "a cell runs that is not attached to this cluster: wait for its end");
+    if (to && strcmp (sandbox_kind (self->conf.kernel.sandbox), "none") == 0)
+        return s_refuse (code, why, E_CONFLICT,
+                         "notebooks can be attached to clusters only where kernels have sandboxes");
+    if (kernel)
+        kernel_stop (kernel, "notebook is attached to another cluster now", false);
     const spec_t *spec = spec_find (self->specs, language);
     if (!spec) {
         snprintf (text, sizeof text, "%s kernel is not configured: install a kernelspec named %s",
@@ -188,11 +196,11 @@ pool_take (pool_t *self, const char *notebook, const char *language, const char 
     }
     if (user && !s_room (self, user, self->conf.per_user))
         return s_refuse (code, why, E_RATE_LIMITED, "all your kernels are busy");
-    kernel = s_reserve (self, language);
+    kernel = to ? NULL : s_reserve (self, language);
     if (!kernel && !s_room (self, NULL, self->conf.most))
         return s_refuse (code, why, E_UNAVAILABLE, "all kernels are busy");
     if (!kernel && self->open)
-        kernel = s_start (self, spec, language);
+        kernel = s_start (self, spec, language, to);
     if (!kernel)
         return s_refuse (code, why, E_UNAVAILABLE, "no kernel can be started now");
     kernel_assign (kernel, notebook, user);

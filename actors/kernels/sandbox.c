@@ -12,8 +12,6 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include "actors/kit/sandbox_argv.h"
-#include "actors/kit/spawner.h"
 #include "proto/log.h"
 #include "proto/token.h"
 #include "sandbox.h"
@@ -360,10 +358,10 @@ static bool
 s_box_ask (box_t *self, sandbox_kind_t kind, const box_conf_t *conf)
 {
     sandbox_t *sandbox = self->sandbox;
-    int fds [1 + BOX_FDS], pipes [2];
+    int fds [SPAWNER_FDS], pipes [2];
     char connection [96] = "";
     buf_t argv = { 0 };
-    for (size_t n = 0; n < 1 + BOX_FDS; n++)
+    for (size_t n = 0; n < SPAWNER_FDS; n++)
         fds [n] = -1;
     bool ok = pipe2 (pipes, O_CLOEXEC) == 0;
     if (ok) {
@@ -374,6 +372,7 @@ s_box_ask (box_t *self, sandbox_kind_t kind, const box_conf_t *conf)
         ok = kind == SANDBOX_NONE ? s_bare_dir (self, conf, connection)
                                   : s_files (self, conf, fds + 1);
     }
+    memcpy (fds + 1 + BOX_FDS, conf->fds, conf->fd_count * sizeof *fds);
     sandbox_argv (&argv, &(sandbox_argv_t) {
         .kind = kind, .uid = self->uid, .disk = sandbox->conf.disk,
         .processes = sandbox->conf.processes, .name = "kernel", .argv = conf->argv,
@@ -382,7 +381,7 @@ s_box_ask (box_t *self, sandbox_kind_t kind, const box_conf_t *conf)
                      kind == SANDBOX_OWN_UID ? (int32_t) self->uid : 0 };
     ok = ok && argv.size < SPAWNER_PACKET
          && packet_send (sandbox->spawner, &ask, argv.data, argv.size, fds,
-                         kind == SANDBOX_NONE ? 1 : 1 + BOX_FDS);
+                         kind == SANDBOX_NONE ? 1 : 1 + BOX_FDS + conf->fd_count);
     for (size_t n = 0; n < 1 + BOX_FDS; n++)
         if (fds [n] >= 0)
             close (fds [n]);

@@ -9,6 +9,8 @@
 #define KERNELS_SANDBOX_H
 
 #include "actors/kit/process.h"
+#include "actors/kit/sandbox_argv.h"
+#include "actors/kit/spawner.h"
 #include "proto/loop.h"
 #include "proto/text.h"
 #include "jupyter.h"
@@ -35,12 +37,18 @@ void sandbox_probe (sandbox_t *self, void (*done) (void *arg, const char *kind, 
 //  NULL before the probe ended and when there is none.
 const char *sandbox_kind (const sandbox_t *self);
 
+#define BOX_FIRST_FD (SPAWNER_FIRST_FD + BOX_FD_OWN + 1)
+
 typedef struct {
     const char *const *argv;             //  {connection_file} is replaced
     const char *const *env;              //  name, value, …
     const char *kernel;                  //  its kernelspec's name
     const char *key;                     //  that signs its messages
     const char *dir;                     //  its kernelspec's directory: visible too; NULL: none
+    //  Further descriptors that it sees from BOX_FIRST_FD on, not without
+    //  sandbox.
+    int fds [2];
+    size_t fd_count;
 } box_conf_t;
 
 typedef struct {

@@ -20,12 +20,13 @@ execute (req_t *req, const char *notebook, int64_t def_wait)
     }
     int64_t wait = req_wait (req, def_wait);
     buf_t *body = req_buf (req);
-    mp_put_map (body, 10);
+    mp_put_map (body, 11);
     mp_pair_str (body, "notebook_id", row_str (row, "id"));
     mp_pair_str (body, "owner", row_str (row, "user_id"));
     mp_pair_str (body, "user", req_user (req));
     mp_pair_str (body, "audience", row_str (row, "audience"));
     mp_pair_str (body, "cell_id", cell);
+    mp_pair_str (body, "cluster_id", row_str (row, "cluster_id"));
     mp_pair_str (body, "code", code);
     mp_pair_str (body, "language", language);
     mp_pair_int (body, "wait_ms", wait);

@@ -1,5 +1,6 @@
 //  platform -- workspaces and notebooks; executions are asked of kernels.
 
+#include "attach.h"
 #include "platform.h"
 #include "repository.h"
 #include "source.h"
@@ -14,11 +15,12 @@ SQL_FILE (statements_sql, "db/queries/platform_statements.sql");
 static void
 notebook_parent (req_t *req)
 {
-    const char *workspace = req_str (req, "workspace_id");
-    if (!workspace)
-        return;
-    row_t row = workspace_of (req, workspace, "workspace_id", true);
-    req_set (req, "user_id", row_str (row, "user_id"));
+    const char *workspace = req_str (req, "workspace_id"), *owner = req_user (req);
+    if (workspace) {
+        owner = row_str (workspace_of (req, workspace, "workspace_id", true), "user_id");
+        req_set (req, "user_id", owner);
+    }
+    attach_cluster (req, owner);
 }
 
 static void
@@ -28,6 +30,7 @@ notebook_before_update (req_t *req)
     const char *workspace = req_str (req, "workspace_id");
     if (!workspace)
         return;
+    attach_cluster (req, row_str (row, "user_id"));
     row_t target = workspace_of (req, workspace, "workspace_id", true);
     if (strcmp (row_str (target, "user_id"), row_str (row, "user_id")) != 0)
         fail_field (req, E_CONFLICT, "workspace_id", "belongs to another owner than the notebook");
@@ -53,6 +56,8 @@ static const resource_t workspace = {
     .begins_private = true,
     .tag = "workspaces",
     .doc = "a place for notebooks, queries, jobs and what they share",
+    .before_create = workspace_before_create,
+    .before_update = workspace_before_update,
     .fields = (const field_t []){ { "name", T_TEXT, REQUIRED | FILTER | SORT, .min = 1,
                                     .max = 255 },
                                   { "description", T_TEXT, NULLABLE },
@@ -244,6 +249,8 @@ static const dependant_t dependants [] = { { "workspace", workspace_gone },
                                            { "user", user_gone },
                                            { 0 } };
 
+                                           { "compute_cluster", cluster_gone },
+                                           { "cloud_profile", profile_gone },
 static const tick_t ticks [] = { { 2000, repositories_watch },
                                  { 5000, statements_tick },
                                  { 0 } };

@@ -71,3 +71,17 @@ RETURNING m.user_id, m.email, m.role, m.created_at,
 DELETE FROM platform.workspace_members m WHERE workspace_id = $1::uuid AND user_id = $2::uuid
 RETURNING m.user_id, base.live_add ('user:' || m.user_id || '/workspaces', m.workspace_id::text, 'workspace.unshared',
                                     jsonb_build_object ('id', m.workspace_id)) AS live
+
+-- :name notebooks_detach
+-- $1 cluster that goes.
+UPDATE platform.notebooks r SET cluster_id = NULL, updated_at = greatest (now (), updated_at + interval '1 microsecond')
+ WHERE cluster_id = $1::uuid
+RETURNING id, base.live_add ('user:' || r.user_id || '/notebooks', r.id::text, 'notebook.updated',
+    to_jsonb (r) - 'content' || jsonb_build_object ('created_at', base.utc (r.created_at), 'updated_at', base.utc (r.updated_at))) AS live
+
+-- :name workspaces_detach
+-- $1 cloud profile that goes.
+UPDATE platform.workspaces r SET cloud_profile_id = NULL, updated_at = greatest (now (), updated_at + interval '1 microsecond')
+ WHERE cloud_profile_id = $1::uuid
+RETURNING id, base.live_add ('user:' || r.user_id || '/workspaces', r.id::text, 'workspace.updated',
+    to_jsonb (r) || jsonb_build_object ('created_at', base.utc (r.created_at), 'updated_at', base.utc (r.updated_at))) AS live

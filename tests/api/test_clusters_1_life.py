@@ -3,6 +3,7 @@
 import pytest
 
 from cluster_world import Cluster
+from kernel_world import Notebook
 
 
 @pytest.fixture
@@ -23,3 +24,19 @@ def test_a_cluster_runs(cluster, ann):
     assert cluster.stop()["status"] == "stopped"
     ann.delete(cluster.path)
     ann.get(cluster.path, expect=404)
+
+
+SUM = """
+from dask.distributed import Client
+import os
+client = Client()
+print(client.submit(sum, range(10)).result(), len(client.scheduler_info()["workers"]))
+"""
+
+
+def test_a_cell_computes_there(cluster, ann):
+    cluster.running()
+    notebook = Notebook(ann)
+    ann.put(f"/notebooks/{notebook.id}", {"cluster_id": cluster.id})
+    answer = notebook.run(SUM)
+    assert answer["success"] and answer["output"].strip() == "45 1", answer["error"]

@@ -28,10 +28,12 @@ def test_the_editor_saves_content(user):
     path = f"/notebooks/{made['id']}"
     assert user.put(path, {"content": CELLS})["content"] == CELLS
     assert user.get(path)["content"] == CELLS
-    cluster = str(uuid.uuid4())
+    user.put(path, {"cluster_id": str(uuid.uuid4())}, expect=404)
+    cluster = user.post("/compute-clusters", {"name": "c", "compute_type": "dask"}, expect=201)["id"]
     attached = user.put(path, {"cluster_id": cluster})
     assert (attached["cluster_id"], attached["content"]) == (cluster, CELLS)
     assert user.put(path, {"cluster_id": None})["cluster_id"] is None
+    user.delete(f"/compute-clusters/{cluster}")
     assert user.delete(path)["message"] == "Deleted"
 
 
