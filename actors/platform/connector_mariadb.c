@@ -54,8 +54,6 @@ s_kill (contact_t *self, server_t *server)
     MYSQL other;
     char text [64];
     unsigned seconds = KILL_SECONDS;
-    if (mysql_thread_id (&server->mysql) == 0)
-        return;
     mysql_init (&other);
     s_options (self, &other);
     mysql_options (&other, MYSQL_OPT_CONNECT_TIMEOUT, &seconds);
@@ -86,13 +84,14 @@ s_wait (contact_t *self, int status)
             return (seen & (POLLIN | POLLHUP | POLLERR) ? status & MYSQL_WAIT_READ : 0)
                    | (seen & (POLLOUT | POLLERR) ? status & MYSQL_WAIT_WRITE : 0)
                    | (seen & POLLPRI ? MYSQL_WAIT_EXCEPT : 0);
-        if (server->stopped) {
-            self->lost = true;
+        //  Who has not even let us in has nothing to end.
+        if (server->stopped || mysql_thread_id (&server->mysql) == 0) {
+            self->lost = server->stopped;
             shutdown (fd, SHUT_RDWR);
-        } else {
-            server->stopped = true;
-            s_kill (self, server);
+            return status;
         }
+        server->stopped = true;
+        s_kill (self, server);
     }
 }
 

@@ -1,6 +1,7 @@
 //  platform -- workspaces and notebooks; executions are asked of kernels.
 
 #include "attach.h"
+#include "catalog.h"
 #include "platform.h"
 #include "repository.h"
 #include "source.h"
@@ -8,6 +9,7 @@
 
 SQL_FILE (platform_sql, "db/queries/platform.sql");
 SQL_FILE (repositories_sql, "db/queries/platform_repositories.sql");
+SQL_FILE (catalog_sql, "db/queries/platform_catalog.sql");
 SQL_FILE (sources_sql, "db/queries/platform_sources.sql");
 SQL_FILE (statements_sql, "db/queries/platform_statements.sql");
 
@@ -28,9 +30,9 @@ notebook_before_update (req_t *req)
 {
     row_t row = notebook_of (req, req_id (req), NULL, true);
     const char *workspace = req_str (req, "workspace_id");
+    attach_cluster (req, row_str (row, "user_id"));
     if (!workspace)
         return;
-    attach_cluster (req, row_str (row, "user_id"));
     row_t target = workspace_of (req, workspace, "workspace_id", true);
     if (strcmp (row_str (target, "user_id"), row_str (row, "user_id")) != 0)
         fail_field (req, E_CONFLICT, "workspace_id", "belongs to another owner than the notebook");
@@ -54,10 +56,10 @@ static const resource_t workspace = {
     .seen = "SELECT m.workspace_id FROM workspace_members m WHERE m.user_id = $1::uuid",
     .also_channels = "ARRAY [platform.shared_audience (t.id) || '/workspaces']",
     .begins_private = true,
-    .tag = "workspaces",
-    .doc = "a place for notebooks, queries, jobs and what they share",
     .before_create = workspace_before_create,
     .before_update = workspace_before_update,
+    .tag = "workspaces",
+    .doc = "a place for notebooks, queries, jobs and what they share",
     .fields = (const field_t []){ { "name", T_TEXT, REQUIRED | FILTER | SORT, .min = 1,
                                     .max = 255 },
                                   { "description", T_TEXT, NULLABLE },
@@ -241,17 +243,21 @@ static const route_t routes [] = {
             .spec.doc = "The notebook as .ipynb document"),
     REPOSITORY_ROUTES,
     SOURCE_ROUTES,
+    CATALOG_ROUTES,
     STATEMENT_ROUTES,
     { 0 }
 };
 
 static const dependant_t dependants [] = { { "workspace", workspace_gone },
+                                           { "compute_cluster", cluster_gone },
+                                           { "cloud_profile", profile_gone },
                                            { "user", user_gone },
                                            { 0 } };
 
-                                           { "compute_cluster", cluster_gone },
-                                           { "cloud_profile", profile_gone },
+static const channel_t channels [] = { CATALOG_CHANNELS, { 0 } };
+
 static const tick_t ticks [] = { { 2000, repositories_watch },
+                                 { 2000, catalog_watch },
                                  { 5000, statements_tick },
                                  { 0 } };
 
@@ -283,8 +289,9 @@ main (int argc, char **argv)
                               { 0 } };
     actor_t actor = { .name = "platform",
                       .sql = (const char *const []){ platform_sql, repositories_sql, sources_sql,
-                                                     statements_sql, NULL },
+                                                     catalog_sql, statements_sql, NULL },
                       .routes = routes,
+                      .channels = channels,
                       .dependants = dependants,
                       .every = ticks,
                       .drain = drain,
@@ -293,5 +300,6 @@ main (int argc, char **argv)
                       .orphans = statements_orphans,
                       .options = options };
     engine_use_sources (source_engine);
+    engine_use_notes (lineage_note);
     return actor_main (argc, argv, &actor);
 }

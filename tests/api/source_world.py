@@ -10,7 +10,11 @@ import sqlite3
 import tempfile
 import threading
 import urllib.parse
+import uuid
 
+import pytest
+
+from client import User
 from mariadb_fixture import MariaDB
 from pg_fixture import TemporaryPostgres
 from stack import Stack, free_port
@@ -156,7 +160,7 @@ class World:
     """A system whose operator lets users reach these servers, and nothing else on loopback."""
 
     def __init__(self):
-        self.parts = []
+        self.parts, self.users = [], []
         self.web, self.mute = self._keep(Web()), self._keep(Mute())
         self.maria = self._keep(MariaDB(MARIA))
         self.pg = TemporaryPostgres(tcp=True).start()
@@ -193,7 +197,22 @@ class World:
         (self.files / "way").symlink_to(outside)
         (self.files / "text.db").write_text("no database, but a text that is long enough to be looked at" * 20)
 
+    def sign_up(self, name):
+        user = User(self.stack.base)
+        body = user.post("/auth/signup", {"email": f"{name}-{uuid.uuid4().hex[:8]}@example.org",
+                                          "password": "Correct-horse-7-battery", "name": name}, expect=(200, 201))
+        user.token = body["token"]
+        user.user = user.get("/auth/me")
+        self.users.append(user)
+        return user
+
+    def make(self, user, kind, name=None, **changes):
+        return user.post("/data-sources", {"name": name or kind, "source_type": kind,
+                                           "connection_config": self.config(kind, **changes)}, expect=201)
+
     def stop(self):
+        for user in self.users:
+            user.close()
         code = self.stack.stop()
         self.pg.close()
         for part in self.parts:
@@ -215,3 +234,11 @@ class World:
         return {name: value for name, value in {**configs[kind], **changes}.items() if value is not None}
 
 
+
+
+@pytest.fixture(scope="session")
+def source_world():
+    """One world for all tests of sources."""
+    world = World()
+    yield world
+    assert world.stop() == 0

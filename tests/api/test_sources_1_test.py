@@ -4,53 +4,24 @@ import json
 
 import pytest
 
-from source_world import PASSWORD, S3_SECRET, World
+from source_world import PASSWORD, S3_SECRET
 
 NOWHERE = "5c1d7c0e-3c1f-4c2b-9d0a-0e6f6b1d2a77"
 
 
 @pytest.fixture(scope="module")
-def world():
-    world = World()
-    yield world
-    assert world.stop() == 0
+def world(source_world):
+    return source_world
 
 
 @pytest.fixture(scope="module")
-def people(world):
-    import uuid
-
-    from client import User
-
-    made = []
-
-    def make(name):
-        user = User(world.stack.base)
-        body = user.post("/auth/signup", {"email": f"{name}-{uuid.uuid4().hex[:8]}@example.org",
-                                          "password": "Correct-horse-7-battery", "name": name}, expect=(200, 201))
-        user.token = body["token"]
-        user.user = user.get("/auth/me")
-        made.append(user)
-        return user
-
-    yield make
-    for user in made:
-        user.close()
+def ann(world):
+    return world.sign_up("ann")
 
 
 @pytest.fixture(scope="module")
-def ann(people):
-    return people("ann")
-
-
-@pytest.fixture(scope="module")
-def bob(people):
-    return people("bob")
-
-
-def make(user, world, kind, name=None, **changes):
-    return user.post("/data-sources", {"name": name or kind, "source_type": kind,
-                                       "connection_config": world.config(kind, **changes)}, expect=201)
+def bob(world):
+    return world.sign_up("bob")
 
 
 def probe(user, world, kind, **changes):
@@ -60,7 +31,7 @@ def probe(user, world, kind, **changes):
 
 
 def test_both_spellings_are_taken_and_given(ann, world):
-    one = make(ann, world, "postgresql", "first")
+    one = world.make(ann, "postgresql", "first")
     two = ann.post("/data-sources", {"name": "second", "type": "postgresql", "description": "ours",
                                      "config": world.config("postgresql")}, expect=201)
     for made in (one, two):
@@ -74,7 +45,7 @@ def test_both_spellings_are_taken_and_given(ann, world):
 
 
 def test_secrets_stay_inside(ann, world):
-    made = make(ann, world, "mariadb")
+    made = world.make(ann, "mariadb")
     path = f"/data-sources/{made['id']}"
     live = ann.live.subscribe("data_sources")
     ann.put(path, {"description": "changed"})
@@ -86,7 +57,7 @@ def test_secrets_stay_inside(ann, world):
 
 
 def test_what_nobody_sends_back_is_kept(ann, world):
-    made = make(ann, world, "postgresql")
+    made = world.make(ann, "postgresql")
     path = f"/data-sources/{made['id']}"
     assert ann.post(path + "/test")["success"]
     shown = ann.get(path)
@@ -114,7 +85,7 @@ def test_a_source_that_works_says_its_steps(ann, world, kind, steps):
     assert answer["success"] and answer["error"] is None, answer
     assert [step["name"] for step in answer["steps"]] == steps
     assert all(step["ok"] and step["ms"] >= 0 for step in answer["steps"])
-    saved = make(ann, world, kind)
+    saved = world.make(ann, kind)
     assert ann.post("/data-sources/test", {"id": saved["id"]})["success"]
     assert ann.get(f"/data-sources/{saved['id']}")["status"] == "active"
     assert ann.delete(f"/data-sources/{saved['id']}")["message"] == "Deleted"
@@ -163,7 +134,7 @@ def test_addresses_inside_are_refused_at_connect(ann, world):
               ("http", {"url": f"http://localhost:{world.web.port}/people.json"}), ("s3", {"endpoint": "http://127.0.0.1:9"}),
               ("postgresql", {"host": "0.0.0.0"}), ("postgresql", {"host": "2130706433"})]
     for kind, changes in inside:
-        made = make(ann, world, kind, **changes)
+        made = world.make(ann, kind, **changes)
         answer = ann.post(f"/data-sources/{made['id']}/test")
         assert answer["success"] is False and answer["error"] == "address is not allowed", (kind, changes, answer)
         assert answer["steps"][-1]["name"] == "connect"
@@ -193,7 +164,7 @@ def test_other_bad_input(ann, bob, world):
         body = {"name": "x", "source_type": "sqlite", "connection_config": {"path": "a"}}
         del body[missing]
         assert missing in ann.post("/data-sources", body, expect=400)["details"]
-    made = make(ann, world, "sqlite")
+    made = world.make(ann, "sqlite")
     assert "source_type" in ann.put(f"/data-sources/{made['id']}", {"source_type": "http"}, expect=409)["details"]
     assert "connection_config" in ann.post("/data-sources/test", {"type": "sqlite"}, expect=400)["details"]
     for user, name in ((bob, made["id"]), (ann, NOWHERE)):
