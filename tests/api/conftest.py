@@ -11,6 +11,7 @@ HERE = pathlib.Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE), str(HERE.parents[1] / "proto" / "python")]
 
 from client import User  # noqa: E402
+from source_world import source_world  # noqa: E402,F401
 from stack import Stack  # noqa: E402
 
 PASSWORD = "Correct-horse-7-battery"
