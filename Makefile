@@ -123,6 +123,8 @@ KERNEL_TESTS := $(patsubst %,$(BUILD)/unit/test_%,jupyter sandbox output)
 $(KERNEL_TESTS): $(call obj,$(KERNEL_PARTS))
 $(KERNEL_TESTS): UNIT_LIBS = $(LIBS_kernels)
 
+$(BUILD)/unit/test_graph: $(call obj,$(patsubst %,actors/jobs/%.c,graph node asl asl_choice))
+
 #  The actors that tests/api/test_kit.py and test_conform.py drive.
 TEST_ACTORS := test/kit_actor test/conform_actor
 $(BUILD)/test/kit_actor: $(call obj,$(wildcard tests/api/kit_actor/*.c)) $(LIBS)
@@ -243,6 +245,7 @@ $(BUILD)/bench/%: $(BUILD)/obj/tests/bench/%.o $(LIBPROTO)
 
 #  The sources of proto once more, instrumented; a fuzz target is one file, what it needs of them, and
 #  the parts named here.
+FUZZ_graph := $(patsubst %,actors/jobs/%.c,graph node asl asl_choice)
 FUZZ_jupyter := actors/kernels/lenient.c actors/kernels/signer.c actors/kernels/output.c
 FUZZ_frame := edge/frame.c
 FUZZ_live := edge/live.c edge/client.c edge/channel.c edge/sub.c edge/session.c edge/rules.c

@@ -3,7 +3,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#include "jobs.h"
+#include "pipeline.h"
 
 #define CANCEL_PATIENCE 10000        //  ms that the end of runs is waited for, when a job goes
 
@@ -224,6 +224,7 @@ s_drop (req_t *req, row_t rows, const char *why)
 CO void
 workspace_gone (req_t *req, const char *id)
 {
+    pipelines_gone (req, NULL, id);
     s_drop (req, db_rows (req, "jobs_of", NULL, id), "the workspace was deleted");
 }
 
@@ -239,5 +240,6 @@ cluster_gone (req_t *req, const char *id)
 CO void
 user_gone (req_t *req, const char *id)
 {
+    pipelines_gone (req, id, NULL);
     s_drop (req, db_rows (req, "jobs_of", id, NULL), "the user was deleted");
 }

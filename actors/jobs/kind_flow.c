@@ -1,6 +1,7 @@
 //  kind_flow.c -- kinds of task that pipelines add: branch, wait, http.
 
 #include <math.h>
+#include <stdlib.h>
 #include <time.h>
 
 #include "actors/kit/fetch.h"

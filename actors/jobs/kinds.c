@@ -1,10 +1,12 @@
 //  kinds.c -- which kinds of task there are, and what they share.
 
-#include "jobs.h"
+#include "pipeline.h"
 
 #define CALL_PATIENCE 60000          //  ms that nobody may be able to answer
 
-static const task_kind_t *const s_kinds [] = { &notebook_kind, &sql_kind };
+static const task_kind_t *const s_kinds [] = { &notebook_kind, &sql_kind,  &pipeline_kind,
+                                              &branch_kind,   &wait_kind, &http_kind,
+                                              &copy_kind };
 
 const task_kind_t *
 task_kind (text_t name)

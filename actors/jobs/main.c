@@ -2,15 +2,17 @@
 
 #include <stdlib.h>
 
-#include "jobs.h"
+#include "pipeline.h"
 
 SQL_FILE (jobs_sql, "db/queries/jobs.sql");
+SQL_FILE (pipelines_sql, "db/queries/jobs_pipelines.sql");
 
 static opt_t s_options [] = {
     { "runs", OPT_INT, "64", 0, NULL, "runs at work at once" },
     { "runs-per-user", OPT_INT, "8", 0, NULL, "runs of one user at work at once" },
     { "fake-clock", OPT_BOOL, "false", 0, NULL,
       "schedules follow a clock that jobs.advance sets, for tests" },
+    PIPELINE_OPTIONS,
     { 0 }
 };
 
@@ -136,16 +138,19 @@ static const route_t routes [] = {
     ACTION ("jobs.advance", NULL, NULL, runner_advance, .spec.in = s_advance_in,
             .spec.auth = AUTH_OPERATOR, .spec.idempotent = true, .spec.timeout = 60000,
             .spec.doc = "Set the clock that schedules follow, and fire what is due by it"),
+    PIPELINE_ROUTES,
     { 0 }
 };
 
 //  And job_runs/<id>, the log of one.
-static const channel_t channels [] = { { "job_runs", "collection", "job_runs_snapshot" }, { 0 } };
+static const channel_t channels [] = { { "job_runs", "collection", "job_runs_snapshot" },
+                                       { "deployments", "collection", "deployments_snapshot" },
+                                       { 0 } };
 static const dependant_t dependants [] = { { "workspace", workspace_gone },
                                            { "compute_cluster", cluster_gone },
                                            { "user", user_gone },
                                            { 0 } };
-static const tick_t ticks [] = { { 1000, runner_tick }, { 0 } };
+static const tick_t ticks [] = { { 1000, runner_tick }, { 5000, deployments_watch }, { 0 } };
 
 static void
 s_free_zone (void *zone)
@@ -169,7 +174,8 @@ int
 main (int argc, char **argv)
 {
     return actor_main (argc, argv, &(actor_t) {
-        .name = "jobs", .sql = (const char *const []) { jobs_sql, NULL }, .routes = routes,
+        .name = "jobs", .sql = (const char *const []) { jobs_sql, pipelines_sql, NULL },
+        .routes = routes,
         .channels = channels, .dependants = dependants, .every = ticks, .options = s_options,
         .load = s_load, .drain = runner_drain, .on_fenced = runner_fenced });
 }

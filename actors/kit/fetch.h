@@ -18,6 +18,8 @@ typedef struct {
     void *arg;
     //  mail: url smtp://…, from, to, user, password
     const char *mail_from, *mail_to, *user, *password;
+    //  "aws:amz:<region>:<service>": signed with user (key id) and password (its secret)
+    const char *sigv4;
 } fetch_t;
 
 typedef struct {

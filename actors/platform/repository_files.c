@@ -5,6 +5,7 @@
 #include "repository.h"
 
 #define SHOWN_MAX (8 << 20)  //  bytes of a file in an answer
+#define FILE_MAX (1 << 20)   //  bytes of one that a deployment asks for
 #define RESOLVE_S 20
 
 const field_t repository_sync_in [] = {
@@ -30,6 +31,8 @@ const field_t repository_import_in [] = { { "path", T_TEXT, REQUIRED, .min = 1, 
 const field_t repository_resolve_in [] = { { "user", T_UUID, REQUIRED },
                                            { "url", T_TEXT, REQUIRED, .max = 2000 },
                                            { "branch", T_TEXT, NULLABLE, .max = 240 },
+                                           { "path", T_TEXT, NULLABLE, .max = 4096,
+                                             .doc = "a file there, whose content is answered" },
                                            { 0 } };
 
 typedef struct {
@@ -211,12 +214,36 @@ repository_import (req_t *req)
 
 //  ---- for a deployment ----
 
+typedef struct {
+    mirror_t mirror;
+    look_t look;                     //  at a file; path NULL: only the commit
+} resolve_t;
+
+//  Whether it went well is said by line.error, too.
 static void
 s_resolve (void *arg)
 {
-    mirror_t *mirror = arg;
-    //  Said by line.error, too.
-    (void) mirror_resolve (mirror);
+    resolve_t *self = arg;
+    if (!self->look.path)
+        mirror_resolve (&self->mirror);
+    else if (mirror_sync (&self->mirror)) {
+        self->look.commit = self->mirror.commit;
+        s_read (&self->look);
+    }
+}
+
+static void
+s_put_file (req_t *req, const resolve_t *self, buf_t *body)
+{
+    text_t content = buf_text (self->look.out);
+    if (self->look.code == MIRROR_TOO_LARGE)
+        fail_field (req, E_CONFLICT, "path", "%s is larger than %zu bytes", self->look.path,
+                    self->look.max);
+    if (self->look.code != MIRROR_GOOD)
+        fail_field (req, E_CONFLICT, "path", "%s is no file of the repository", self->look.path);
+    if (!text_utf8 (content))
+        fail_field (req, E_CONFLICT, "path", "%s is no text", self->look.path);
+    mp_pair_text (body, "content", content);
 }
 
 //  With the token of the user's repository of the same address, when they have one.
@@ -224,20 +251,31 @@ CO void
 repository_resolve (req_t *req)
 {
     const char *user = req_str (req, "user");
-    mirror_t *mirror = req_alloc (req, sizeof *mirror);
+    resolve_t *self = req_alloc (req, sizeof *self);
+    mirror_t *mirror = &self->mirror;
     row_t row = db_row (req, "repository_of_url", user, req_str (req, "url"));
     mirror->url = req_str (req, "url");
     mirror->branch = req_str (req, "branch");
     repository_line (req, mirror, row, RESOLVE_S);
     if (!row_none (row))
         mirror->line.password = repository_token (req, user, row);
-    if (!offload (req, s_resolve, mirror))
+    if (req_str (req, "path")) {
+        if (row_none (row))
+            fail_field (req, E_CONFLICT, "url", "is the address of none of your repositories");
+        mirror->path = repository_copy (req, row_str (row, "id"));
+        mirror->bytes_max = strtoll (actor_opt (req_actor (req), "repository-size"), NULL, 10) << 20;
+        self->look = (look_t) { .copy = mirror->path, .path = s_path (req), .max = FILE_MAX,
+                                .out = req_buf (req) };
+    }
+    if (!offload (req, s_resolve, self))
         fail (req, E_UNAVAILABLE, NULL);
     if (*mirror->line.error)
         repository_fail (req, mirror);
     buf_t *body = req_buf (req);
-    mp_put_map (body, 2);
+    mp_put_map (body, self->look.path ? 3 : 2);
     mp_pair_str (body, "commit", mirror->commit);
     mp_pair_str (body, "branch", mirror->branch_found);
+    if (self->look.path)
+        s_put_file (req, self, body);
     reply_mp (req, 200, mp_buf (body));
 }

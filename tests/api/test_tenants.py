@@ -46,11 +46,16 @@ def possessions(sign_up):
     notebook = Notebook(bob)
     execution = notebook.run("1")["execution_id"]
     key = bob.post("/api-keys", {"name": "k"}, expect=201)
+    flow = {"nodes": [{"id": "a", "type": "wait", "seconds": 0}], "edges": []}
+    pipeline = bob.post("/pipelines", {"name": "p", "pipeline_graph": flow}, expect=201)
+    deployment = bob.post(f"/pipelines/{pipeline['id']}/deploy", {}, expect=201)
+    etl = bob.post("/etl-pipelines", {"name": "e"}, expect=201)
     repository = bob.post("/repositories", {"name": "r", "url": "https://git.example.org/r.git"}, expect=201)
     organisation = bob.post("/organizations", {"name": "o"}, expect=201)
     bob.post(f"/workspaces/{notebook.workspace}/members", {"email": friend.user["email"]}, expect=201)
     return bob, {"workspace": notebook.workspace, "notebook": notebook.id, "execution": execution,
                  "api key": key["id"], "repository": repository["id"],
+                 "pipeline": pipeline["id"], "deployment": deployment["id"], "etl pipeline": etl["id"],
                  "organisation": organisation["id"], "user": bob.id,
                  "personal organisation": bob.get("/auth/me")["organization_id"], "member": friend.id,
                  "account": bob.get("/auth/me")["account_id"], "nothing": str(uuid.uuid4())}
@@ -458,11 +463,13 @@ def test_ids_in_bodies_are_walled_as_well(world, routes, who):
 
 
 #  In this order, as one goes with the other.
-ENDS = ("repositories", "api_keys", "kernels", "executions", "notebooks", "workspaces", "organizations")
+ENDS = ("repositories", "etl_pipelines", "pipelines", "api_keys", "kernels", "executions", "notebooks", "workspaces", "organizations")
 
 
-#  Bob's execution is over by now, and his repository was never fetched.
-TOO_LATE_OR_EARLY = ("executions.interrupt", "executions.input", "repositories.files",
+#  Bob's execution is over by now, his repository was never fetched, and there is nothing before what is
+#  deployed.
+TOO_LATE_OR_EARLY = ("pipelines.rollback", "deployments.rollback",
+                     "executions.interrupt", "executions.input", "repositories.files",
                      "repositories.content", "repositories.import")
 
 
