@@ -123,6 +123,7 @@ KERNEL_TESTS := $(patsubst %,$(BUILD)/unit/test_%,jupyter sandbox output)
 $(KERNEL_TESTS): $(call obj,$(KERNEL_PARTS))
 $(KERNEL_TESTS): UNIT_LIBS = $(LIBS_kernels)
 
+$(BUILD)/unit/test_cron: $(call obj,$(patsubst %,actors/jobs/%.c,cron cron_next zone))
 $(BUILD)/unit/test_graph: $(call obj,$(patsubst %,actors/jobs/%.c,graph node asl asl_choice))
 
 #  The actors that tests/api/test_kit.py and test_conform.py drive.
@@ -245,6 +246,7 @@ $(BUILD)/bench/%: $(BUILD)/obj/tests/bench/%.o $(LIBPROTO)
 
 #  The sources of proto once more, instrumented; a fuzz target is one file, what it needs of them, and
 #  the parts named here.
+FUZZ_cron := $(patsubst %,actors/jobs/%.c,cron cron_next zone)
 FUZZ_graph := $(patsubst %,actors/jobs/%.c,graph node asl asl_choice)
 FUZZ_jupyter := actors/kernels/lenient.c actors/kernels/signer.c actors/kernels/output.c
 FUZZ_frame := edge/frame.c

@@ -43,7 +43,7 @@ s_is_day (const cron_t *self, const date_t *date)
     if (self->days >> date->day & 1 || self->from_last >> (date->length - date->day) & 1
         || (self->last_weekday && s_is_near (date, date->length)))
         return true;
-    for (int day = 1; self->near_days >> day; day++)
+    for (int day = 1; day <= 31 && self->near_days >> day; day++)
         if (self->near_days >> day & 1 && s_is_near (date, day))
             return true;
     return false;

@@ -186,18 +186,16 @@ s_let_go (req_t *req, const char *id, const char *why)
 {
     loop_t *loop = req_actor (req)->loop;
     int64_t until = loop_now (loop) + CANCEL_PATIENCE;
-    if (rows_count (db_rows (req, "runs_of_job", id)) == 0)
-        return;
-    unit_t *unit = unit_new (req);
-    unit_also (unit, "runs_of_job_cancel", id, why);
-    unit_commit (unit);
-    row_t rows;
-    for (int64_t pause = 20; rows_count (rows = db_rows (req, "runs_of_job", id)) > 0;
-         pause = pause < 500 ? 2 * pause : pause) {
+    for (int64_t pause = 20; loop_now (loop) < until; pause = pause < 500 ? 2 * pause : pause) {
+        unit_t *unit = unit_new (req);
+        unit_also (unit, "runs_of_job_drop", id);
+        unit_also (unit, "runs_of_job_cancel", id, why);
+        unit_commit (unit);
+        row_t rows = db_rows (req, "runs_of_job", id);
+        if (rows_count (rows) == 0)
+            return;
         for (int n = 0; n < rows_count (rows); n++)
             runner_tell (req, row_str (rows_at (rows, n), "id"));
-        if (loop_now (loop) > until)
-            return;
         req_sleep (req, pause);
     }
 }

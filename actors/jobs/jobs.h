@@ -23,7 +23,6 @@ typedef struct {
     bool closing;
     ltimer_t *timer;                 //  of the next firing
     bool fake_clock;
-    int64_t fake_now;                //  Unix seconds; 0: not set yet
     int64_t runs_max, user_max;      //  runs at once, of all and of one user
 } jobs_t;
 
@@ -33,6 +32,8 @@ extern jobs_t jobs;
 
 //  Unix seconds by the clock that decides what is due; -1: a fake clock that nobody has set.
 int64_t jobs_now (void);
+//  Set the fake one forward; false: it can't be kept.
+bool jobs_set_clock (int64_t now);
 //  By name, kept; NULL: there is no such zone.
 const zone_t *zone_known (const char *name);
 //  Parse; false with a text for the user in why [200].

@@ -186,8 +186,8 @@ runner_advance (req_t *req)
     if (!s_lead (req, "jobs.advance"))
         return;
     int64_t now = req_int (req, "now");
-    if (now > jobs.fake_now)
-        jobs.fake_now = now;
+    if (!jobs_set_clock (now))
+        fail (req, E_UNAVAILABLE, "the clock can't be kept");
     int64_t fired = schedule_fire (req, now);
     runner_wake (NULL);
     buf_t *body = req_buf (req);

@@ -221,21 +221,18 @@ WITH t AS (SELECT r.id, r.state_detail FROM job_runs r WHERE r.user_id = $1::uui
 SELECT t.state_detail AS was, r.id, CASE WHEN r.id IS NOT NULL THEN run_events (r) END AS live FROM t LEFT JOIN r ON r.id = t.id
 
 -- :name runs_of_job
--- $1 job: runs that are not over.
-SELECT id, user_id, state_detail FROM job_runs
- WHERE job_id = $1::uuid AND state_detail IN ('queued', 'running', 'waiting_retry', 'cancelling')
+-- $1 job: runs at work.
+SELECT id FROM job_runs WHERE job_id = $1::uuid AND state_detail IN ('running', 'waiting_retry', 'cancelling')
+
+-- :name runs_of_job_drop
+-- $1 job that goes: what waits, goes without a word, there may be many.
+DELETE FROM job_runs WHERE job_id = $1::uuid AND state_detail = 'queued'
 
 -- :name runs_of_job_cancel
 -- $1 job, $2 why.
-WITH r AS (UPDATE job_runs o
-              SET state_detail = CASE o.state_detail WHEN 'queued' THEN 'cancelled' ELSE 'cancelling' END,
-                  status = CASE o.state_detail WHEN 'queued' THEN 'failed' ELSE 'running' END,
-                  termination = CASE o.state_detail WHEN 'queued' THEN cancelled_why ($2) END,
-                  error_message = CASE o.state_detail WHEN 'queued' THEN $2 END,
-                  completed_at = CASE o.state_detail WHEN 'queued' THEN now () END,
-                  cancel = $2, state_seq = o.state_seq + 1
-            WHERE o.job_id = $1::uuid AND o.state_detail IN ('queued', 'running', 'waiting_retry') RETURNING o.*)
-SELECT r.id, r.state_detail, run_events (r) AS live FROM r
+WITH r AS (UPDATE job_runs o SET state_detail = 'cancelling', status = 'running', cancel = $2, state_seq = o.state_seq + 1
+            WHERE o.job_id = $1::uuid AND o.state_detail IN ('running', 'waiting_retry') RETURNING o.*)
+SELECT r.id, run_events (r) AS live FROM r
 
 -- :name jobs_of
 -- $1 user or NULL, $2 workspace or NULL.
