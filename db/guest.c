@@ -316,7 +316,8 @@ s_results (guest_t *self)
     }
     //  libpq keeps a row until it is whole, however large: one that will never fit is not
     //  waited for.
-    if (!self->paused && self->arrived > self->limits.bytes + ROW_OVERHEAD && self->state == GUEST_RUNNING) {
+    if (!self->paused && self->arrived > self->limits.bytes + ROW_OVERHEAD
+        && self->state == GUEST_RUNNING) {
         self->harmless = false;
         s_finish_stopped (self);
     }

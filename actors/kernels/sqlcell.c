@@ -243,8 +243,8 @@ s_disk (const kernels_t *kernels)
     return strtoll (actor_opt (kernels->actor, "guest-disk"), NULL, 10);
 }
 
-//  Put right again once per process, and after each time it could not log in: a guest may change its
-//  own password.
+//  Put right again once per process, and after each time it could not log in: a guest may change
+//  its own password.
 CO bool
 guest_open (req_t *req, const char *owner, const char **role, const char **password)
 {

@@ -1,8 +1,9 @@
 //  engine.h -- what runs statements: the guest database, Trino, the databases behind data sources.
 //
-//  A statement runs in one coroutine of the statement service. It opens a run, pulls batches of rows
-//  until one is not ENGINE_ROWS, and closes it. Pulling is the back-pressure: an engine has at most
-//  about one batch in memory, and lets the server wait. All functions are called on the loop thread.
+//  A statement runs in one coroutine of the statement service. It opens a run, pulls batches of
+//  rows until one is not ENGINE_ROWS, and closes it. Pulling is the back-pressure: an engine has at
+//  most about one batch in memory, and lets the server wait. All functions are called on the loop
+//  thread.
 
 #ifndef ENGINE_H
 #define ENGINE_H
@@ -30,8 +31,8 @@ typedef struct {
 
 typedef enum { ENGINE_ROWS, ENGINE_DONE, ENGINE_FAILED } engine_step_t;
 
-//  Whose fault an error is. FAULT_USER: the statement's; FAULT_LIMIT: it wanted more than it may have;
-//  FAULT_PLATFORM: the engine's or ours, worth a second try; FAULT_TIMEOUT: the deadline;
+//  Whose fault an error is. FAULT_USER: the statement's; FAULT_LIMIT: it wanted more than it may
+//  have; FAULT_PLATFORM: the engine's or ours, worth a second try; FAULT_TIMEOUT: the deadline;
 //  FAULT_CANCELLED: engine_cancel, and the engine has confirmed that it stopped; FAULT_LOST: nobody
 //  knows whether it stopped, or happened.
 typedef enum {
@@ -49,7 +50,7 @@ typedef struct {
     const char *id;              //  of the statement, UUID: for the engine's own logs
     const char *source;          //  id of a data source, NULL: none
     void *target;                //  what engine_sources_t found out about the source
-    const char *sql;             //  one statement; parameters stand in it as $1, $2, … (engine_marks)
+    const char *sql;  //  one statement; parameters stand in it as $1, $2, … (engine_marks)
     const param_t *params;
     size_t param_count;
     bool explain;                //  tell the plan instead of running it
@@ -74,7 +75,7 @@ typedef struct {
     const char *hint;            //  or NULL
     int position;                //  of the error in `sql`, characters from 1; 0: unknown
 
-    bool cancelled;              //  engine_cancel was called: what came first, it or the end, counts
+    bool cancelled;  //  engine_cancel was called: what came first, it or the end, counts
     void *state;                 //  the engine's own
 } engine_run_t;
 
@@ -82,15 +83,16 @@ struct engine {
     const char *name;            //  as statements name it: "postgresql", "trino", "mariadb"
     //  Begin: connect, submit. ENGINE_ROWS: goes on; else it is over (fault and message are set).
     CO engine_step_t (*open) (engine_run_t *run);
-    //  Append the next rows: each a JSON array of values and a newline. Times, and numbers that JSON
-    //  can't hold: as text. Answers when a batch is full or nothing came for a while, maybe
+    //  Append the next rows: each a JSON array of values and a newline. Times, and numbers that
+    //  JSON can't hold: as text. Answers when a batch is full or nothing came for a while, maybe
     //  with no row; `count` rises by the rows appended.
     CO engine_step_t (*pull) (engine_run_t *run, buf_t *rows, size_t *count);
     //  Ask it to stop; called once, from another coroutine or the loop, between `open`'s begin and
     //  `close`. open or pull then answer, when the engine has confirmed: ENGINE_FAILED with
     //  FAULT_CANCELLED, or ENGINE_DONE when it had finished. FAULT_LOST when it can't be had.
     void (*cancel) (engine_run_t *run);
-    //  Give everything back; called once after `open`, whatever that answered. Stops what still runs.
+    //  Give everything back; called once after `open`, whatever that answered. Stops what still
+    //  runs.
     void (*close) (engine_run_t *run);
 };
 
@@ -108,7 +110,8 @@ int engine_marks (const char *sql, const char *mark, size_t params, buf_t *out, 
                   size_t room);
 
 //  The engine of a data source of this user, and what its run needs to know (request memory) in
-//  *target. Fails the request: 404 on `source_id` when it is not theirs, 409 when it can't be asked.
+//  *target. Fails the request: 404 on `source_id` when it is not theirs, 409 when it can't be
+//  asked.
 typedef const engine_t *(engine_sources_t) (req_t *req, const char *user, const char *source_id,
                                             void **target);
 //  Said once at start by who keeps the data sources.

@@ -1,5 +1,5 @@
-//  engine_guest.c -- the default engine: PostgreSQL's guest database, as the user's own login there.
-//  kernels keeps the logins.
+//  engine_guest.c -- the default engine: PostgreSQL's guest database, as the user's own login
+//  there. kernels keeps the logins.
 
 #include <stdio.h>
 #include <stdlib.h>

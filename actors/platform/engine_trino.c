@@ -239,9 +239,10 @@ s_answered (engine_run_t *run, const char *method, const char *url, const char *
         bool again = ask->status == 0 ? body == NULL : s_is_busy (ask->status);
         int64_t now = loop_now (req_actor (run->req)->loop);
         if (!again || now - since >= self->patience)
-            return ask->status == 0
-                ? engine_fail (run, FAULT_PLATFORM, "NO_ANSWER", "trino does not answer: %s", ask->error)
-                : engine_fail (run, FAULT_PLATFORM, "BAD_ANSWER", "trino answered %d", ask->status);
+            return ask->status == 0 ? engine_fail (run, FAULT_PLATFORM, "NO_ANSWER",
+                                                   "trino does not answer: %s", ask->error)
+                                    : engine_fail (run, FAULT_PLATFORM, "BAD_ANSWER",
+                                                   "trino answered %d", ask->status);
         s_let_go (&self->asking);
         if (s_stopping (run) && now >= self->stop_until)
             return s_stopped (run, false);
@@ -254,7 +255,8 @@ s_answered (engine_run_t *run, const char *method, const char *url, const char *
 static engine_step_t
 s_error (engine_run_t *run, mp_t error)
 {
-    text_t name = mp_text (mp_get (error, "errorName")), type = mp_text (mp_get (error, "errorType"));
+    text_t name = mp_text (mp_get (error, "errorName")),
+           type = mp_text (mp_get (error, "errorType"));
     mp_t place = mp_get (error, "errorLocation");
     if (s_stopping (run) && text_is (name, "USER_CANCELED"))
         return s_stopped (run, true);

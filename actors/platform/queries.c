@@ -58,22 +58,24 @@ const resource_t query_resource = {
     .see = "t.user_id = $1::uuid OR platform.workspace_role (t.workspace_id, $1::uuid) IS NOT NULL",
     .change = "t.user_id = $1::uuid OR platform.workspace_role (t.workspace_id, $1::uuid) IN "
               "('owner', 'editor')",
-    .seen = "SELECT q.id FROM workspace_members m JOIN queries q ON q.workspace_id = m.workspace_id "
-            "WHERE m.user_id = $1::uuid",
+    .seen =
+        "SELECT q.id FROM workspace_members m JOIN queries q ON q.workspace_id = m.workspace_id "
+        "WHERE m.user_id = $1::uuid",
     .also_channels = "ARRAY [platform.shared_audience (t.workspace_id) || '/queries']",
     .before_create = s_before_create,
     .before_update = s_before_update,
     .before_delete = s_before_delete,
     .tag = "queries",
     .doc = "a query to be run again",
-    .fields = (const field_t []){ { "workspace_id", T_UUID, NULLABLE | FILTER },
-                                  { "name", T_TEXT, REQUIRED | FILTER | SORT, .min = 1, .max = 255 },
-                                  { "description", T_TEXT, NULLABLE },
-                                  { "query_text", T_TEXT, REQUIRED, .min = 1, .max = QUERY_MAX,
-                                    .also = "query" },
-                                  { "engine", T_ENUM, FILTER, .values = ENGINES, .def = "postgresql" },
-                                  { "cluster_id", T_UUID, NULLABLE },
-                                  { 0 } }
+    .fields =
+        (const field_t[]){
+            { "workspace_id", T_UUID, NULLABLE | FILTER },
+            { "name", T_TEXT, REQUIRED | FILTER | SORT, .min = 1, .max = 255 },
+            { "description", T_TEXT, NULLABLE },
+            { "query_text", T_TEXT, REQUIRED, .min = 1, .max = QUERY_MAX, .also = "query" },
+            { "engine", T_ENUM, FILTER, .values = ENGINES, .def = "postgresql" },
+            { "cluster_id", T_UUID, NULLABLE },
+            { 0 } }
 };
 
 const resource_t saved_query_resource = {
@@ -85,12 +87,12 @@ const resource_t saved_query_resource = {
     .body_max = 4 * QUERY_MAX,
     .tag = "queries",
     .doc = "a query to find again",
-    .fields = (const field_t []){ { "name", T_TEXT, REQUIRED | FILTER | SORT, .min = 1, .max = 255 },
-                                  { "description", T_TEXT, NULLABLE },
-                                  { "query_text", T_TEXT, REQUIRED, .min = 1, .max = QUERY_MAX },
-                                  { "tags", T_NAMES, .def = "[]" },
-                                  { "is_favorite", T_BOOL, FILTER, .def = "false" },
-                                  { 0 } }
+    .fields = (const field_t[]){ { "name", T_TEXT, REQUIRED | FILTER | SORT, .min = 1, .max = 255 },
+                                 { "description", T_TEXT, NULLABLE },
+                                 { "query_text", T_TEXT, REQUIRED, .min = 1, .max = QUERY_MAX },
+                                 { "tags", T_NAMES, .def = "[]" },
+                                 { "is_favorite", T_BOOL, FILTER, .def = "false" },
+                                 { 0 } }
 };
 
 //  Runs forbid nothing: one that goes on stops when its row is gone.
@@ -101,7 +103,8 @@ s_before_forget (req_t *req)
     if (row_none (row))
         fail (req, E_NOT_FOUND, "statement not found");
     if (!row_str (row, "success"))
-        fail_field (req, E_CONFLICT, "state", "statement is %s: cancel it first", row_str (row, "state"));
+        fail_field (req, E_CONFLICT, "state", "statement is %s: cancel it first",
+                    row_str (row, "state"));
 }
 
 const resource_t statement_resource = {
@@ -113,31 +116,34 @@ const resource_t statement_resource = {
     .before_delete = s_before_forget,
     .tag = "statements",
     .doc = "a statement that was run",
-    .fields = (const field_t []){
-        { "statement_id", T_UUID, READONLY, .sql = "t.id" },
-        { "query_text", T_TEXT, READONLY },
-        { "engine", T_TEXT, READONLY | FILTER },
-        { "asked", T_TEXT, READONLY },
-        { "source_id", T_UUID, READONLY | FILTER },
-        { "cluster_id", T_UUID, READONLY },
-        { "explain", T_BOOL, READONLY },
-        { "state", T_TEXT, READONLY | FILTER },
-        { "state_detail", T_TEXT, READONLY },
-        { "state_seq", T_INT, READONLY },
-        { "termination", T_JSON, READONLY },
-        { "error", T_TEXT, READONLY, .sql = "t.termination ->> 'message'" },
-        { "success", T_BOOL, READONLY,
-          .sql = "CASE WHEN t.finished_at IS NOT NULL THEN t.state IN ('succeeded', 'expired') END" },
-        { "row_count", T_INT, READONLY },
-        { "truncated", T_BOOL, READONLY },
-        { "progress", T_INT, READONLY },
-        { "execution_ms", T_INT, READONLY, .json = "executionTime",
-          .sql = "(extract (epoch FROM t.finished_at - coalesce (t.started_at, t.created_at)) * "
-                 "1000)::bigint" },
-        { "started_at", T_TIME, READONLY },
-        { "finished_at", T_TIME, READONLY },
-        { "expires_at", T_TIME, READONLY },
-        { 0 } }
+    .fields =
+        (const field_t[]){
+            { "statement_id", T_UUID, READONLY, .sql = "t.id" },
+            { "query_text", T_TEXT, READONLY },
+            { "engine", T_TEXT, READONLY | FILTER },
+            { "asked", T_TEXT, READONLY },
+            { "source_id", T_UUID, READONLY | FILTER },
+            { "cluster_id", T_UUID, READONLY },
+            { "explain", T_BOOL, READONLY },
+            { "state", T_TEXT, READONLY | FILTER },
+            { "state_detail", T_TEXT, READONLY },
+            { "state_seq", T_INT, READONLY },
+            { "termination", T_JSON, READONLY },
+            { "error", T_TEXT, READONLY, .sql = "t.termination ->> 'message'" },
+            { "success", T_BOOL, READONLY,
+              .sql = "CASE WHEN t.finished_at IS NOT NULL THEN t.state IN ('succeeded', 'expired') "
+                     "END" },
+            { "row_count", T_INT, READONLY },
+            { "truncated", T_BOOL, READONLY },
+            { "progress", T_INT, READONLY },
+            { "execution_ms", T_INT, READONLY, .json = "executionTime",
+              .sql =
+                  "(extract (epoch FROM t.finished_at - coalesce (t.started_at, t.created_at)) * "
+                  "1000)::bigint" },
+            { "started_at", T_TIME, READONLY },
+            { "finished_at", T_TIME, READONLY },
+            { "expires_at", T_TIME, READONLY },
+            { 0 } }
 };
 
 //  ---------------------------------------------------------------- input of the methods
@@ -170,7 +176,8 @@ const field_t stream_fields [] = { WHAT,
                                    { "byte_limit", T_INT, NULLABLE, .min = 1024 },
                                    { "format", T_ENUM, .values = "jsonl|csv", .def = "jsonl" },
                                    { 0 } };
-const field_t await_fields [] = { { "wait_ms", T_INT, .min = 0, .max = 3600000, .def = "0" }, { 0 } };
+const field_t await_fields[] = { { "wait_ms", T_INT, .min = 0, .max = 3600000, .def = "0" },
+                                 { 0 } };
 const field_t result_fields [] = { { "page", T_INT, .min = 1, .max = INT32_MAX },
                                    { "page_size", T_INT, .min = 1, .max = 10000, .def = "1000" },
                                    { "format", T_ENUM, .values = "json|csv|jsonl", .def = "json" },

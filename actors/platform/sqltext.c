@@ -1,5 +1,5 @@
-//  sqltext.c -- SQL as text. It is only looked at to find parameters: values are always bound, so what
-//  is taken for a text wrongly ends as an error of the engine.
+//  sqltext.c -- SQL as text. It is only looked at to find parameters: values are always bound, so
+//  what is taken for a text wrongly ends as an error of the engine.
 
 #include <ctype.h>
 #include <stdio.h>
@@ -98,8 +98,9 @@ sql_name_marks (const char *sql, int (*number) (void *arg, text_t name), void *a
             continue;
         }
         //  Not in a::text, nor in a[1:n].
-        bool mark = sql [at] == ':' && (isalpha ((unsigned char) sql [at + 1]) || sql [at + 1] == '_')
-                    && !(at && (sql [at - 1] == ':' || sql [at - 1] == ']' || s_is_word (sql [at - 1])));
+        bool mark =
+            sql[at] == ':' && (isalpha ((unsigned char)sql[at + 1]) || sql[at + 1] == '_')
+            && !(at && (sql[at - 1] == ':' || sql[at - 1] == ']' || s_is_word (sql[at - 1])));
         if (!mark) {
             buf_putc (out, sql [at++]);
             continue;
@@ -166,8 +167,8 @@ s_has_word (const char *sql, const char *const *words)
 bool
 sql_is_read (const char *sql)
 {
-    static const char *const writes [] = { "into", "explain", "nextval", "setval", "insert", "update",
-                                           "delete", "merge", NULL };
+    static const char *const writes[] = { "into",   "explain", "nextval", "setval", "insert",
+                                          "update", "delete",  "merge",   NULL };
     return guest_reads (sql) && !s_has_word (sql, writes);
 }
 

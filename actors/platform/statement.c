@@ -29,7 +29,7 @@ statement_t *
 statement_like (const char *user, const char *likeness)
 {
     for (statement_t *self = s_statements; self; self = self->next)
-        if (self->likeness && *self->id && !self->over && !self->cancelled && !self->fenced
+        if (self->likeness && !self->over && !self->cancelled && !self->fenced
             && strcmp (self->user, user) == 0 && strcmp (self->likeness, likeness) == 0)
             return self;
     return NULL;

@@ -1,8 +1,8 @@
 //  statement.h -- statements: one service in front of all engines.
 //
 //  A statement that runs is a statement_t of the one process that holds its user's claim, with a
-//  coroutine that drives the engine; its row in the database says what others see. Requests only begin
-//  statements, wait for them, and read what is stored.
+//  coroutine that drives the engine; its row in the database says what others see. Requests only
+//  begin statements, wait for them, and read what is stored.
 
 #ifndef STATEMENT_H
 #define STATEMENT_H
@@ -53,6 +53,7 @@ struct statement {
 
     //  Rows go to one listener instead of the database.
     bool streams, deaf;          //  deaf: the listener left
+    bool held;                   //  it has more to take before the engine is asked again
     req_t *listener;
 
     statement_waiter_t *waiters;
@@ -79,7 +80,7 @@ typedef struct {
 //  Bind what the caller gave as `parameters` (absent: none); fails the request.
 void params_read (req_t *req, mp_t given, const char *sql, params_t *out);
 
-//  ---------------------------------------------------------------- statement.c: those that live here
+//  ---------------------------------------------------------------- statement.c
 
 statement_t *statement_find (const char *user, const char *id);
 statement_t *statement_like (const char *user, const char *likeness);
@@ -109,8 +110,8 @@ CO void statement_commit (req_t *req, statement_t *self, void (*build) (unit_t *
 
 //  ---------------------------------------------------------------- routes
 extern const resource_t query_resource, saved_query_resource, statement_resource;
-extern const field_t execute_query_fields [], submit_fields [], statement_answer [], result_fields [],
-    await_fields [], stream_fields [];
+extern const field_t execute_query_fields [], submit_fields [], stream_fields [], await_fields [],
+    result_fields [], statement_answer [];
 CO void query_execute (req_t *req);
 CO void query_explain (req_t *req);
 CO void query_stream (req_t *req);
@@ -168,7 +169,7 @@ CO void queries_of_workspace_gone (req_t *req, const char *workspace);
     { "trino-user", OPT_STR, "busbar", 0, NULL, "as whom statements run there" },                  \
     { "trino-catalog", OPT_STR, NULL, 0, NULL, "catalog of unqualified names there" },             \
     { "trino-schema", OPT_STR, NULL, 0, NULL, "schema of unqualified names there" },               \
-    { "trino-patience", OPT_INT, "30", 0, NULL, "seconds that a Trino which is away is asked again" }, \
+    { "trino-patience", OPT_INT, "30", 0, NULL, "seconds that an absent Trino is asked again" },   \
     { "spark-url", OPT_STR, NULL, 0, NULL, "address of a Spark; there is no driver yet" },         \
     { "snowflake-url", OPT_STR, NULL, 0, NULL, "address of a Snowflake; there is no driver yet" }, \
     { "statement-ttl", OPT_INT, "86400", 0, NULL, "seconds that a result is kept" },               \

@@ -13,7 +13,8 @@ CO const char *statement_begin (req_t *req, const char *method, begin_t how, boo
 //  Take the claim of a user; what was begun under an older one is lost.
 CO void statement_claim (req_t *req, const char *user);
 //  Pass the call on to the instance that has the user; false when that is us.
-CO bool statement_elsewhere (req_t *req, const char *user, const char *method, mp_t params, mp_t body);
+CO bool statement_elsewhere (req_t *req, const char *user, const char *method, mp_t params,
+                             mp_t body);
 //  A cluster named by a field is the user's own; 404 on the field else.
 CO void cluster_check (req_t *req, const char *user, const char *field);
 
@@ -23,8 +24,8 @@ CO void cluster_check (req_t *req, const char *user, const char *field);
 const text_t *result_keys (req_t *req, text_t columns, size_t *count);
 //  Append rows of lines as JSON objects, with commas between (and before the first, when `comma`):
 //  `most` at most, behind the first `skip`. How many.
-size_t result_objects (req_t *req, text_t lines, text_t columns, size_t skip, size_t most, bool comma,
-                       buf_t *out);
+size_t result_objects (req_t *req, text_t lines, text_t columns, size_t skip, size_t most,
+                       bool comma, buf_t *out);
 //  {columns, rows, rowCount, …} as ready JSON: a first page that fits into an answer.
 CO mp_t result_data (req_t *req, const statement_t *here, row_t row);
 

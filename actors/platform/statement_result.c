@@ -133,9 +133,11 @@ s_answer_page (req_t *req, row_t row)
     if (first + count < end)
         fail_field (req, E_TOO_LARGE, "page_size", "is too much for one answer: %lld rows fit",
                     (long long) count);
-    buf_putf (json, "{\"statement_id\":\"%s\",\"page\":%lld,\"page_size\":%lld,\"pages\":%lld,"
-              "\"rowCount\":%lld,\"truncated\":%s,\"columns\":", id, (long long) page, (long long) size,
-              (long long) pages, (long long) total, row_bool (row, "truncated") ? "true" : "false");
+    buf_putf (json,
+              "{\"statement_id\":\"%s\",\"page\":%lld,\"page_size\":%lld,\"pages\":%lld,"
+              "\"rowCount\":%lld,\"truncated\":%s,\"columns\":",
+              id, (long long)page, (long long)size, (long long)pages, (long long)total,
+              row_bool (row, "truncated") ? "true" : "false");
     buf_puts (json, columns ? columns : "[]");
     buf_puts (json, ",\"rows\":[");
     buf_put (json, rows->data, rows->size);
@@ -273,8 +275,8 @@ statement_result (req_t *req)
         fail (req, E_NOT_FOUND, "statement not found");
     const char *state = row_str (row, "state"), *format = req_str (req, "format");
     if (strcmp (state, "succeeded") != 0)
-        fail_field (req, E_CONFLICT, "state", "statement is %s, only one that succeeded has a result",
-                    state);
+        fail_field (req, E_CONFLICT, "state",
+                    "statement is %s, only one that succeeded has a result", state);
     if (!row_str (row, "expires_at"))
         fail_field (req, E_CONFLICT, "state", "the result of this statement was not kept");
     if (strcmp (format, "json") == 0)
@@ -321,8 +323,10 @@ s_take (statement_t *self, buf_t *into)
     buf_t empty = *into;
     *into = self->pending;
     self->pending = empty;
-    if (self->runner)
+    //  Not unless it waits for that: two that wake each other would keep the loop from turning.
+    if (self->held && self->runner)
         req_wake (self->runner);
+    self->held = false;
 }
 
 //  POST /queries/stream

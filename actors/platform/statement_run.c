@@ -73,14 +73,14 @@ s_build (unit_t *unit, void *arg)
         return;
     bool kept = strcmp (writing->state, "succeeded") == 0;
     size_t rows = self->found + (writing->rows || self->streams ? self->pending_count : 0);
-    unit_add (unit, "statement_end", self->id, writing->state, writing->detail, writing->termination,
-              self->columns.size ? req_copy (req, buf_text (&self->columns)) : NULL,
-              s_number (req, (int64_t) rows),
-              s_number (req, self->streams ? 0 : (int64_t) self->weight),
-              run && run->truncated ? "true" : "false",
-              run && run->changed >= 0 ? s_number (req, run->changed) : NULL, run ? run->tag : NULL,
-              run ? run->engine_id : NULL, run ? run->info : NULL,
-              kept && !self->streams ? actor_opt (req_actor (req), "statement-ttl") : NULL);
+    unit_add (
+        unit, "statement_end", self->id, writing->state, writing->detail, writing->termination,
+        self->columns.size ? req_copy (req, buf_text (&self->columns)) : NULL,
+        s_number (req, (int64_t)rows), s_number (req, self->streams ? 0 : (int64_t)self->weight),
+        run && run->truncated ? "true" : "false",
+        run && run->changed >= 0 ? s_number (req, run->changed) : NULL, run ? run->tag : NULL,
+        run ? run->engine_id : NULL, run ? run->info : NULL,
+        kept && !self->streams ? actor_opt (req_actor (req), "statement-ttl") : NULL);
 }
 
 //  What the live channel is told of the rows that are stored now.
@@ -104,8 +104,8 @@ s_told (req_t *req, statement_t *self)
     return req_copy (req, buf_text (out));
 }
 
-//  A coroutine that lives long gives memory back only at its end: what is large gets a context of its
-//  own.
+//  A coroutine that lives long gives memory back only at its end: what is large gets a context of
+//  its own.
 typedef struct {
     statement_t *statement;
     req_t *runner;
@@ -177,8 +177,8 @@ s_build_progress (unit_t *unit, void *arg)
     const progress_t *progress = arg;
     const engine_run_t *run = progress->run;
     unit_add (unit, "statement_progress", run->id,
-              run->progress >= 0 ? s_number (run->req, run->progress) : NULL, run->engine_id, run->info,
-              progress->rows);
+              run->progress >= 0 ? s_number (run->req, run->progress) : NULL, run->engine_id,
+              run->info, progress->rows);
 }
 
 static CO void
@@ -199,9 +199,10 @@ s_deliver (req_t *req, statement_t *self)
     int64_t now = loop_now (req_actor (req)->loop);
     s_columns (self);
     if (self->streams) {
-        if (self->listener)
+        if (self->listener && self->pending.size)
             req_wake (self->listener);
-        while (self->pending.size > WINDOW && !self->deaf && !self->cancelled && !self->fenced)
+        self->held = self->pending.size > WINDOW;
+        while (self->held && !self->deaf && !self->cancelled && !self->fenced)
             req_sleep (req, QUEUE_LOOK);
         if (self->deaf)
             statement_cancel (self);
@@ -323,9 +324,13 @@ s_break_off (req_t *req)
     self->runner = req;
     self->ended = true;
     req_defer (req, s_left, self);
-    writing_t writing = { .statement = self, .req = req, .end = true, .state = "failed",
-                          .termination = "{\"type\":\"platform\",\"code\":\"BROKEN_OFF\","
-                                         "\"message\":\"what it asks for is not there any more\"}" };
+    writing_t writing = { .statement = self,
+                          .req = req,
+                          .end = true,
+                          .state = "failed",
+                          .termination =
+                              "{\"type\":\"platform\",\"code\":\"BROKEN_OFF\","
+                              "\"message\":\"what it asks for is not there any more\"}" };
     statement_commit (req, self, s_build, &writing);
 }
 

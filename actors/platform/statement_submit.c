@@ -1,5 +1,5 @@
-//  statement_submit.c -- a statement begins: which engine, with what, and whether one of the same kind
-//  runs already.
+//  statement_submit.c -- a statement begins: which engine, with what, and whether one of the same
+//  kind runs already.
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -10,6 +10,7 @@
 
 #define WAIT_MAX 200         //  statements of one user that run or wait
 #define FIRST_TRIES 2
+#define LIKE_LOOK 5          //  ms
 
 typedef struct {
     const char *user, *sql, *asked, *source, *cluster, *idem, *parameters;
@@ -40,7 +41,8 @@ s_not_configured (req_t *req, const char *engine)
     mp_pair_str (details, "setting", req_print (req, "platform.%s", setting));
     fail_details (req, E_CONFLICT, mp_buf (details),
                   value && *value ? "there is no driver for engine %s, which platform.%s names"
-                                  : "engine %s is not configured: set platform.%s", engine, setting);
+                                  : "engine %s is not configured: set platform.%s",
+                  engine, setting);
 }
 
 static CO void
@@ -212,6 +214,24 @@ s_drop (void *arg)
         statement_drop (self_p);
 }
 
+//  The id of one that does the same and has not ended; NULL: there is none. Its row may be on its
+//  way.
+static CO const char *
+s_like (req_t *req, const wish_t *wish)
+{
+    char *likeness = s_likeness (req, wish);
+    req_defer (req, free, likeness);
+    statement_t *like;
+    while (likeness && (like = statement_like (wish->user, likeness))) {
+        if (*like->id)
+            return req_copy (req, text_of (like->id));
+        req_sleep (req, LIKE_LOOK);
+        if (req_cancelled (req) || req_left (req) == 0)
+            fail (req, E_TIMEOUT, NULL);
+    }
+    return NULL;
+}
+
 static CO const char *
 s_try (req_t *req, const wish_t *wish, bool *shared)
 {
@@ -219,14 +239,14 @@ s_try (req_t *req, const wish_t *wish, bool *shared)
     statement_claim (req, user);
     if (statements_of (user, false) >= WAIT_MAX)
         fail (req, E_RATE_LIMITED, "%d statements of yours wait already", WAIT_MAX);
+    const char *like = s_like (req, wish);
+    *shared = like != NULL;
+    if (like)
+        return like;
     statement_t **self_p = req_alloc (req, sizeof *self_p), *self = s_new (req, wish);
-    statement_t *like = self->likeness ? statement_like (user, self->likeness) : NULL;
     self->running = statement_has_place (user);
     *self_p = self;
     req_defer (req, s_drop, self_p);
-    *shared = like != NULL;
-    if (like)
-        return req_copy (req, text_of (like->id));
     unit_t *unit = unit_new (req);
     unit_guard (unit, statement_key (req, user));
     unit_add (unit, "statement_add", user, wish->sql, wish->engine->name, wish->asked, wish->source,

@@ -31,7 +31,8 @@ s_put_param (buf_t *out, const param_t *param)
         buf_puts (out, param->text);
         return;
     }
-    const char *word = (size_t) param->type < sizeof words / sizeof *words ? words [param->type] : NULL;
+    const char *word =
+        (size_t)param->type < sizeof words / sizeof *words ? words[param->type] : NULL;
     size_t at;
     buf_puts (out, word ? word : "");
     at = out->size;
@@ -121,7 +122,8 @@ trino_rows (engine_run_t *run, mp_t page, size_t *rows_so_far, size_t *bytes_so_
             size_t *count)
 {
     mp_t columns = mp_get (page, "columns"), data = mp_get (page, "data");
-    const char *wrong = !run->columns && mp_type (columns) == MP_ARRAY ? s_columns (run, columns) : NULL;
+    const char *wrong =
+        !run->columns && mp_type (columns) == MP_ARRAY ? s_columns (run, columns) : NULL;
     if (wrong || mp_empty (data))
         return wrong;
     if (!run->columns)

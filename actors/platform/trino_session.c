@@ -100,7 +100,8 @@ trino_session_hear (trino_session_t *self, text_t name, text_t value)
 }
 
 void
-trino_session_each (const trino_session_t *self, void (*fn) (void *arg, const char *header), void *arg)
+trino_session_each (const trino_session_t *self, void (*fn) (void *arg, const char *header),
+                    void *arg)
 {
     for (const item_t *item = self->items; item; item = item->next) {
         char *header = text_format ("%s: %s%s%s", item->header, item->name, *item->name ? "=" : "",

@@ -1,5 +1,5 @@
-//  trino_session.h -- what a user's statements have set at Trino (USE, SET SESSION, SET ROLE, PREPARE),
-//  kept by us and sent along with the next one: Trino itself forgets.
+//  trino_session.h -- what a user's statements have set at Trino (USE, SET SESSION, SET ROLE,
+//  PREPARE), kept by us and sent along with the next one: Trino itself forgets.
 
 #ifndef TRINO_SESSION_H
 #define TRINO_SESSION_H
