@@ -8,7 +8,7 @@
 
 #define POLL 3000                    //  ms that one call waits for an end
 #define PAGE 200                     //  rows of one statement
-#define VALUES_MAX 1000              //  parameters of one statement
+#define VALUES_MAX 100               //  parameters of one statement
 #define COLUMNS_MAX 200
 #define ROWS_MAX 100000
 
@@ -105,6 +105,7 @@ typedef struct {
     const char *columns [COLUMNS_MAX];
     size_t count;
     mp_t target;
+    bool postgresql;                 //  takes all rows as one parameter, each as the table wants it
 } sink_t;
 
 //  Columns of the result, by their names. NULL, or what is wrong.
@@ -125,15 +126,38 @@ s_columns (req_t *req, mp_t columns, sink_t *sink)
     return NULL;
 }
 
+static void
+s_put_columns (buf_t *text, const sink_t *sink)
+{
+    for (size_t n = 0; n < sink->count; n++)
+        buf_putf (text, "%s%s", n ? ", " : "", sink->columns [n]);
+}
+
+static text_t
+s_insert_records (req_t *req, const sink_t *sink, mp_t rows, mp_t *parameters)
+{
+    buf_t *text = req_buf (req), *values = req_buf (req), *json = req_buf (req);
+    buf_putf (text, "INSERT INTO %.*s (", (int) sink->table.size, sink->table.data);
+    s_put_columns (text, sink);
+    buf_puts (text, ") SELECT ");
+    s_put_columns (text, sink);
+    buf_putf (text, " FROM jsonb_populate_recordset (NULL::%.*s, $1::text::jsonb)",
+              (int) sink->table.size, sink->table.data);
+    json_write (rows, json);
+    mp_put_array (values, 1);
+    mp_put_text (values, buf_text (json));
+    *parameters = mp_buf (values);
+    return buf_text (text);
+}
+
 //  INSERT INTO t (a, b) VALUES ($1, $2), ($3, $4) and its parameters.
 static text_t
-s_insert (req_t *req, const sink_t *sink, mp_t rows, size_t first, size_t count, mp_t *parameters)
+s_insert_values (req_t *req, const sink_t *sink, mp_t rows, size_t first, size_t count, mp_t *parameters)
 {
     buf_t *text = req_buf (req), *values = req_buf (req);
     unsigned number = 1;
     buf_putf (text, "INSERT INTO %.*s (", (int) sink->table.size, sink->table.data);
-    for (size_t n = 0; n < sink->count; n++)
-        buf_putf (text, "%s%s", n ? ", " : "", sink->columns [n]);
+    s_put_columns (text, sink);
     buf_puts (text, ") VALUES ");
     mp_put_array (values, (uint32_t) (count * sink->count));
     for (size_t row = 0; row < count; row++) {
@@ -155,11 +179,14 @@ s_write_page (req_t *req, task_t *task, const sink_t *sink, mp_t rows, int64_t p
 {
     size_t step = VALUES_MAX / sink->count ? VALUES_MAX / sink->count : 1,
            count = mp_type (rows) == MP_ARRAY ? mp_count (rows) : 0;
+    if (sink->postgresql)
+        step = count;
     for (size_t first = 0; first < count; first += step) {
         size_t some = count - first < step ? count - first : step;
         mp_t parameters, answer;
         const char *id, *idem = req_print (req, "%s-w%lld-%zu", task->idem, (long long) page, first);
-        text_t query = s_insert (req, sink, rows, first, some, &parameters);
+        text_t query = sink->postgresql ? s_insert_records (req, sink, rows, &parameters)
+                                        : s_insert_values (req, sink, rows, first, some, &parameters);
         if (!s_statement (req, task, s_body (req, idem, query, sink->target, parameters, 0),
                           &answer, &id, end))
             return false;
@@ -202,6 +229,22 @@ s_empty_table (req_t *req, task_t *task, const sink_t *sink, task_end_t *end)
                                            sink->target, mp_none, 0), &answer, &id, end);
 }
 
+//  The guest's own schema, or a source that is one.
+static CO bool
+s_is_postgresql (req_t *req, task_t *task, mp_t target)
+{
+    buf_t *params = req_buf (req), *room = req_buf (req);
+    if (mp_empty (target))
+        return true;
+    mp_put_map (params, 1);
+    mp_pair (params, "id", target);
+    bus_reply_t reply = kind_call (req, task, "data_sources.get", mp_buf (params), mp_none, NULL,
+                                   NULL);
+    return reply.status == 200
+           && text_is (mp_text (mp_get (json_plain (reply.body, room), "source_type")),
+                       "postgresql");
+}
+
 static mp_t
 s_either (mp_t config, const char *name, const char *also)
 {
@@ -218,6 +261,7 @@ s_run (req_t *req, task_t *task)
     sink_t *sink = req_alloc (req, sizeof *sink);
     sink->table = mp_text (s_either (config, "table", "target_table"));
     sink->target = s_either (config, "target_id", "target_source_id");
+    sink->postgresql = s_is_postgresql (req, task, sink->target);
     text_t query = mp_text (s_either (config, "query", "query_text"));
     mp_t body = s_body (req, req_print (req, "%s-r", task->idem), query,
                         mp_get (config, "source_id"), mp_none, ROWS_MAX + 1);

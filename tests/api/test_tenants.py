@@ -463,7 +463,8 @@ def test_ids_in_bodies_are_walled_as_well(world, routes, who):
 
 
 #  In this order, as one goes with the other.
-ENDS = ("repositories", "etl_pipelines", "pipelines", "api_keys", "kernels", "executions", "notebooks", "workspaces", "organizations")
+ENDS = ("repositories", "etl_pipelines", "pipelines", "api_keys", "kernels", "executions", "notebooks",
+        "workspaces", "organizations")
 
 
 #  Bob's execution is over by now, his repository was never fetched, and there is nothing before what is

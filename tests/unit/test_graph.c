@@ -258,7 +258,7 @@ machine_of (const char *json, const asl_t *how, char why [GRAPH_WHY])
 {
     buf_t room = { 0 }, out = { 0 }, read = { 0 };
     graph_t graph;
-    machine_t all = { .count = 0 };
+    static machine_t all;
     char wrong [160];
     assert_true (graph_read (value_of (json, &room), &graph, why));
     bool good = asl_write (&graph, how, &out, why);
