@@ -126,6 +126,8 @@ $(KERNEL_TESTS): UNIT_LIBS = $(LIBS_kernels)
 $(BUILD)/unit/test_cron: $(call obj,$(patsubst %,actors/jobs/%.c,cron cron_next zone))
 $(BUILD)/unit/test_graph: $(call obj,$(patsubst %,actors/jobs/%.c,graph node asl asl_choice))
 
+$(BUILD)/unit/test_autoscale: $(call obj,actors/clusters/autoscale.c)
+
 #  The actors that tests/api/test_kit.py and test_conform.py drive.
 TEST_ACTORS := test/kit_actor test/conform_actor
 $(BUILD)/test/kit_actor: $(call obj,$(wildcard tests/api/kit_actor/*.c)) $(LIBS)

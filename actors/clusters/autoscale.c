@@ -1,6 +1,6 @@
-//  autoscale.c -- when a cluster grows and when it shrinks.
+//  autoscale.c -- growing is urgent, shrinking is not.
 
-#include "clusters.h"
+#include "autoscale.h"
 
 int64_t
 autoscale (int64_t now, int64_t target, int64_t desired, int64_t least, int64_t most,

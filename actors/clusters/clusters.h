@@ -89,13 +89,6 @@ CO void profile_credentials (req_t *req);
 CO void profile_check (req_t *req);
 CO void user_gone (req_t *req, const char *user);
 
-//  ---------------------------------------------------------------- autoscale.c
-//  How many workers it should have, `least` to `most`: more as soon as `desired` says so, fewer
-//  only once that many have been too many for `patience` ms. *since is where that is remembered (0:
-//  they were not).
-int64_t autoscale (int64_t now, int64_t target, int64_t desired, int64_t least, int64_t most,
-                   int64_t patience, int64_t *since);
-
 //  ---------------------------------------------------------------- cloud.c
 //  The provider for nodes of that type and cloud (NULL: no profile).
 provider_t *provider_for (clusters_t *clusters, const char *node_type, const char *cloud);

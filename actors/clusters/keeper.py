@@ -200,11 +200,11 @@ class Keeper:
             registered, desired, busy = await self.engine.look()
         except (OSError, ValueError, asyncio.TimeoutError):
             return
+        if busy or not self.up:
+            self.busy_at = time.monotonic()
         self.up = True
         self.registered = len(self.workers) if registered is None else registered
         self.desired = self.registered if desired is None else desired
-        if busy:
-            self.busy_at = time.monotonic()
 
     async def turn(self):
         self.reap()

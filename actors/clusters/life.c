@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "autoscale.h"
 #include "clusters.h"
 
 #define READY_PATIENCE 30000     //  ms that workers have to join a scheduler that answers

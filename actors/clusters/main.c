@@ -177,7 +177,6 @@ static CO void
 s_load (req_t *req)
 {
     actor_t *actor = req_actor (req);
-    actor->state = &s_clusters;
     uint32_t uids = (uint32_t) opt_int (s_options, "uid-count") / 4;
     snprintf (s_clusters.dir, sizeof s_clusters.dir, "%s/c", actor->var_dir);
     s_clusters.actor = actor;
@@ -198,6 +197,8 @@ s_load (req_t *req)
         req_sleep (req, until - loop_now (actor->loop));
     if (!probing.done)
         fail (req, E_INTERNAL, "sandbox cannot be tried");
+    actor->state = &s_clusters;
+    //  What the predecessor of this process looked after.
     owner_orphans (req);
 }
 

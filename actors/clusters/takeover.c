@@ -36,10 +36,12 @@ owner_take (req_t *req, const char *user)
         s_adopt_all (req, db_rows (req, "clusters_alive", user), user);
 }
 
-//  Also before HELLO: what the predecessor of this process looked after.
+//  The kit asks before anything is loaded, too; then it is done at the end of that.
 CO void
 owner_orphans (req_t *req)
 {
+    if (!req_actor (req)->state)
+        return;
     s_adopt_all (req, db_rows (req, "clusters_alive", NULL), NULL);
 }
 

@@ -1,5 +1,6 @@
 """Compute clusters of a user, for tests."""
 
+from kernel_world import alive, descendants
 from stack import wait_for
 
 
@@ -45,3 +46,9 @@ class Cluster:
 
     def delete(self):
         self.user.delete(f"{self.path}?force=true", expect=(200, 404))
+
+
+def processes(stack, word):
+    """Pids of live processes of this system's clusters whose command line has that word."""
+    return sorted(pid for pid, line in descendants(stack.process.pid).items()
+                  if line.startswith("/usr/bin/python3\0-m\0") and word in line and alive(pid))
