@@ -123,6 +123,7 @@ KERNEL_TESTS := $(patsubst %,$(BUILD)/unit/test_%,jupyter sandbox output)
 $(KERNEL_TESTS): $(call obj,$(KERNEL_PARTS))
 $(KERNEL_TESTS): UNIT_LIBS = $(LIBS_kernels)
 
+$(BUILD)/unit/test_statement_text: $(call obj,$(patsubst %,actors/platform/%.c,lines sqltext))
 $(BUILD)/unit/test_cron: $(call obj,$(patsubst %,actors/jobs/%.c,cron cron_next zone))
 $(BUILD)/unit/test_graph: $(call obj,$(patsubst %,actors/jobs/%.c,graph node asl asl_choice))
 
