@@ -66,6 +66,10 @@ def main(base):
     notebook = notebook or client.need("POST", "/notebooks", {
         "workspace_id": workspace["id"], "name": "First steps", "language": "python",
         "content": {"cells": CELLS}})
+    if not named(client.need("GET", "/compute-clusters"), "Demo"):
+        client.need("POST", "/compute-clusters", {
+            "name": "Demo", "compute_type": "dask", "node_type": "local", "num_workers": 2,
+            "cluster_config": {"idle_minutes": 30}})
     me = client.need("GET", "/auth/me")["id"]
     print(f"""
   sign in    {EMAIL}  {PASSWORD}
