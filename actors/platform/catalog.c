@@ -58,7 +58,8 @@ const field_t search_out [] = { { "kind", T_TEXT, .doc = "table or column" },
 static void
 s_check (req_t *req)
 {
-    const char *workspace = req_str (req, "workspace_id"), *profile = req_str (req, "cloud_profile_id");
+    const char *workspace = req_str (req, "workspace_id"),
+               *profile = req_str (req, "cloud_profile_id");
     if (workspace) {
         row_t row = workspace_of (req, workspace, "workspace_id", true);
         req_set (req, "user_id", row_str (row, "user_id"));
@@ -96,20 +97,21 @@ const resource_t data_catalog = {
     .ops = CRUD,
     .owner = "user_id",
     .see = "t.user_id = $1::uuid OR platform.workspace_role (t.workspace_id, $1::uuid) IS NOT NULL",
-    .seen = "SELECT c.id FROM workspace_members m JOIN data_catalogs c ON c.workspace_id = m.workspace_id "
+    .seen = "SELECT c.id FROM workspace_members m JOIN data_catalogs c ON c.workspace_id = "
+            "m.workspace_id "
             "WHERE m.user_id = $1::uuid",
     .before_create = s_check,
     .before_update = s_before_update,
     .tag = "data_catalog",
     .doc = "databases, tables and views that people wrote down themselves",
-    .fields = (const field_t []){
-        { "workspace_id", T_UUID, NULLABLE | FILTER },
-        { "name", T_TEXT, REQUIRED | FILTER | SORT, .min = 1, .max = 255 },
-        { "catalog_type", T_ENUM, REQUIRED | FILTER, .values = "database|table|view" },
-        { "cloud_profile_id", T_UUID, NULLABLE },
-        { "schema_info", T_JSON, NULLABLE | QUIET },
-        { "location", T_TEXT, NULLABLE, .max = 500 },
-        { 0 } }
+    .fields = (const field_t []){ { "workspace_id", T_UUID, NULLABLE | FILTER },
+                                 { "name", T_TEXT, REQUIRED | FILTER | SORT, .min = 1, .max = 255 },
+                                 { "catalog_type", T_ENUM, REQUIRED | FILTER,
+                                   .values = "database|table|view" },
+                                 { "cloud_profile_id", T_UUID, NULLABLE },
+                                 { "schema_info", T_JSON, NULLABLE | QUIET },
+                                 { "location", T_TEXT, NULLABLE, .max = 500 },
+                                 { 0 } }
 };
 
 //  ---------------------------------------------------------------- found

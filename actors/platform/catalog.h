@@ -21,7 +21,8 @@ CO row_t catalog_table (req_t *req);
 
 //  catalog_refresh.c
 CO void catalog_refresh (req_t *req);
-//  The user's own schema changes with each of their statements: look again, unless that was just done.
+//  The user's own schema changes with each of their statements: look again, unless that was just
+//  done.
 CO void catalog_refresh_own (req_t *req, const char *user);
 //  Refreshes that ended without a word have failed.
 CO void catalog_watch (req_t *req);

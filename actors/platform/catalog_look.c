@@ -108,7 +108,8 @@ s_source (req_t *req, row_t table, source_t *source)
 }
 
 static CO look_t *
-s_looked (req_t *req, const source_t *source, const char *sql, size_t limit, bool arrays, int64_t ms)
+s_looked (req_t *req, const source_t *source, const char *sql, size_t limit, bool arrays,
+          int64_t ms)
 {
     look_t *look = xcalloc (1, sizeof *look);
     req_defer (req, s_look_free, look);
@@ -153,7 +154,8 @@ catalog_preview (req_t *req)
     buf_put (body, look->columns.data, look->columns.size);
     buf_puts (body, "],\"rows\":[");
     buf_put (body, look->rows.data, look->rows.size);
-    buf_putf (body, "],\"rowCount\":%zu,\"truncated\":%s}", look->count, look->truncated ? "true" : "false");
+    buf_putf (body, "],\"rowCount\":%zu,\"truncated\":%s}", look->count,
+              look->truncated ? "true" : "false");
     reply_json (req, 200, buf_text (body));
 }
 
@@ -163,8 +165,9 @@ catalog_preview (req_t *req)
 static bool
 s_is_plain (const char *type)
 {
-    static const char *const plain [] = { "int", "serial", "numeric", "decimal", "real", "double", "float",
-                                          "date", "time", "char", "text", "year", "enum", "any" };
+    static const char *const plain [] = { "int",    "serial", "numeric", "decimal", "real",
+                                         "double", "float",  "date",    "time",    "char",
+                                         "text",   "year",   "enum",    "any" };
     for (size_t n = 0; n < sizeof plain / sizeof *plain; n++)
         if (strcasestr (type, plain [n]) && !strstr (type, "[]"))
             return true;
@@ -185,8 +188,8 @@ s_put_select (req_t *req, const source_t *source, mp_t columns, buf_t *sql)
         buf_putc (quoted, 0);
         const char *c = (char *) quoted->data;
         if (s_is_plain (req_copy (req, mp_text (mp_get (it.value, "data_type")))))
-            buf_putf (sql, ",count(%s),count(DISTINCT %s),CAST(min(%s) AS %s),CAST(max(%s) AS %s)", c, c,
-                      c, mysql ? "CHAR" : "TEXT", c, mysql ? "CHAR" : "TEXT");
+            buf_putf (sql, ",count(%s),count(DISTINCT %s),CAST(min(%s) AS %s),CAST(max(%s) AS %s)",
+                      c, c, c, mysql ? "CHAR" : "TEXT", c, mysql ? "CHAR" : "TEXT");
         else
             buf_putf (sql, ",count(%s),NULL,NULL,NULL", c);
     }
@@ -219,17 +222,19 @@ catalog_statistics (req_t *req)
     row_t table = catalog_table (req);
     source_t source;
     char error [100];
-    buf_t *columns = req_buf (req), *sql = req_buf (req), *values = req_buf (req), *json = req_buf (req);
+    buf_t *columns = req_buf (req), *sql = req_buf (req), *values = req_buf (req),
+          *json = req_buf (req);
     s_source (req, table, &source);
     if (!source.kind->query)
-        fail_field (req, E_CONFLICT, "source_id", "a data source of type %s takes no SQL", source.kind->name);
+        fail_field (req, E_CONFLICT, "source_id", "a data source of type %s takes no SQL",
+                    source.kind->name);
     if (!json_read (text_of (row_str (table, "columns")), columns, error, sizeof error))
         fail (req, E_INTERNAL, NULL);
     s_put_select (req, &source, mp_buf (columns), sql);
     look_t *look = s_looked (req, &source, req_copy (req, buf_text (sql)), 1, true, STATISTICS_MS);
     if (!json_read (buf_text (&look->rows), values, error, sizeof error))
         fail (req, E_UPSTREAM, "data source: the answer is no row");
-    buf_putf (json, "{\"rows\":%lld,\"columns\":[", (long long) mp_int (mp_at (mp_buf (values), 0)));
+    buf_putf (json, "{\"rows\":%lld,\"columns\":[", (long long)mp_int (mp_at (mp_buf (values), 0)));
     s_put_columns (json, mp_buf (columns), mp_buf (values));
     buf_puts (json, "]}");
     unit_t *unit = unit_new (req);

@@ -1,5 +1,5 @@
-//  catalog_refresh.c -- looking at what is in a source. A thread asks; then one database after another
-//  is compared with what was known, and only what differs is written.
+//  catalog_refresh.c -- looking at what is in a source. A thread asks; then one database after
+//  another is compared with what was known, and only what differs is written.
 
 #include <stdlib.h>
 
@@ -47,7 +47,8 @@ static bool
 s_table_begin (survey_t *survey, const char *database, const char *table, const char *type,
                long long rows)
 {
-    bool fresh = survey->count == 0 || strcmp (survey->databases [survey->count - 1].name, database) != 0;
+    bool fresh =
+        survey->count == 0 || strcmp (survey->databases [survey->count - 1].name, database) != 0;
     s_table_end (survey);
     if (survey->tables == TABLES_MAX || (fresh && survey->count == DATABASES_MAX)
         || survey->bytes > BYTES_MAX) {
@@ -71,11 +72,12 @@ s_table_begin (survey_t *survey, const char *database, const char *table, const 
 
 //  What has no name in UTF-8 could not be asked for.
 static bool
-s_column (void *arg, const char *database, const char *table, const char *table_type, long long rows,
-          const char *column, const char *type, bool nullable)
+s_column (void *arg, const char *database, const char *table, const char *table_type,
+          long long rows, const char *column, const char *type, bool nullable)
 {
     survey_t *survey = arg;
-    if (!text_utf8 (text_of (database)) || !text_utf8 (text_of (table)) || !text_utf8 (text_of (column)))
+    if (!text_utf8 (text_of (database)) || !text_utf8 (text_of (table))
+        || !text_utf8 (text_of (column)))
         return true;
     bool same = survey->table && strcmp (survey->table, table) == 0
                 && strcmp (survey->databases [survey->count - 1].name, database) == 0;
@@ -122,7 +124,8 @@ s_surveyed (req_t *req, const source_t *source, int64_t ms)
     req_defer (req, s_survey_free, survey);
     survey->contact = source_contact (req, source, true, ms);
     if (!work_run (req, s_survey, survey))
-        contact_fail (survey->contact, "", "too many data sources are being asked; try again later");
+        contact_fail (survey->contact, "",
+                      "too many data sources are being asked; try again later");
     return survey;
 }
 
@@ -263,7 +266,8 @@ s_begin (req_t *req, const char *source)
     row_t row = s_note (req, req_user (req), source, "running", NULL, 0, &none, NULL);
     //  Another may have come first meanwhile.
     if (!s_find (req_user (req), source) && !s_start (req, source))
-        return s_note (req, req_user (req), source, "failed", NULL, 0, &none, "too much goes on at once");
+        return s_note (req, req_user (req), source, "failed", NULL, 0, &none,
+                       "too much goes on at once");
     return row;
 }
 
@@ -278,8 +282,8 @@ catalog_refresh (req_t *req)
     if (id) {
         source_load (req, req_user (req), id, "source_id", &source);
         if (!source.kind->find)
-            fail_field (req, E_CONFLICT, "source_id", "in a data source of type %s nothing can be found",
-                        source.kind->name);
+            fail_field (req, E_CONFLICT, "source_id",
+                        "in a data source of type %s nothing can be found", source.kind->name);
     } else {
         rows = db_rows (req, "refresh_sources", req_user (req));
         count += (uint32_t) rows_count (rows);

@@ -23,7 +23,8 @@ s_is_number (text_t text)
 {
     size_t n = text.size && *text.data == '-';
     if (n >= text.size || !isdigit ((unsigned char) text.data [n])
-        || (text.data [n] == '0' && n + 1 < text.size && isdigit ((unsigned char) text.data [n + 1])))
+        || (text.data [n] == '0' && n + 1 < text.size
+            && isdigit ((unsigned char) text.data [n + 1])))
         return false;
     for (; n < text.size; n++)
         if (!isdigit ((unsigned char) text.data [n]) && !memchr (".eE+-", text.data [n], 5))

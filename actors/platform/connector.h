@@ -1,6 +1,6 @@
-//  connector.h -- kinds of data sources, and one connection to one of them. All functions here run on
-//  a thread of their own and may block; they touch nothing of the loop thread. Only contact_cancel may
-//  come from anywhere.
+//  connector.h -- kinds of data sources, and one connection to one of them. All functions here run
+//  on a thread of their own and may block; they touch nothing of the loop thread. Only
+//  contact_cancel may come from anywhere.
 
 #ifndef CONNECTOR_H
 #define CONNECTOR_H
@@ -23,7 +23,15 @@ typedef struct {
 } config_field_t;
 
 //  A value: its type and its text as JSON would have it (CELL_TEXT and CELL_BYTES unquoted).
-typedef enum { CELL_NULL, CELL_BOOL, CELL_INT, CELL_REAL, CELL_TEXT, CELL_JSON, CELL_BYTES } cell_kind_t;
+typedef enum {
+    CELL_NULL,
+    CELL_BOOL,
+    CELL_INT,
+    CELL_REAL,
+    CELL_TEXT,
+    CELL_JSON,
+    CELL_BYTES
+} cell_kind_t;
 typedef struct {
     cell_kind_t kind;
     text_t text;
@@ -33,7 +41,8 @@ typedef struct {
     char *name, *type;           //  as the source calls its type ("int4", "varchar")
 } column_t;
 
-//  Where rows go, on the same thread; false: no more of them, please. All borrowed until it returns.
+//  Where rows go, on the same thread; false: no more of them, please. All borrowed until it
+//  returns.
 typedef struct {
     bool (*columns) (void *arg, const column_t *columns, int count);     //  once, also without rows
     bool (*row) (void *arg, const cell_t *cells, int count);
@@ -95,7 +104,8 @@ struct connector {
     bool (*open) (contact_t *self);
     void (*close) (contact_t *self);
     //  NULL: takes no SQL
-    bool (*query) (contact_t *self, const char *sql, const cell_t *params, int count, const sink_t *sink);
+    bool (*query) (contact_t *self, const char *sql, const cell_t *params, int count,
+                   const sink_t *sink);
     //  NULL: no databases to be found
     bool (*find) (contact_t *self, const finder_t *finder);
     //  Rows of a table that takes no SQL; NULL: SELECT does it.
@@ -108,16 +118,19 @@ struct connector {
 const connector_t *connector_find (const char *name);
 
 //  Config is copied. ms: until all of it must be over.
-contact_t *contact_new (const connector_t *kind, const char *const *config, const reach_t *reach, int64_t ms);
+contact_t *contact_new (const connector_t *kind, const char *const *config, const reach_t *reach,
+                        int64_t ms);
 //  Hang up, wipe, free.
 void contact_destroy (contact_t **self_p);
 //  Resolve, connect, log in; false: `error` says why, and the last step.
 bool contact_open (contact_t *self);
-bool contact_query (contact_t *self, const char *sql, const cell_t *params, int count, const sink_t *sink);
+bool contact_query (contact_t *self, const char *sql, const cell_t *params, int count,
+                    const sink_t *sink);
 void contact_cancel (contact_t *self);
 
 //  ---- for the kinds
-const char *contact_text (const contact_t *self, const char *name);     //  of the config; def when absent
+const char *contact_text (const contact_t *self,
+                          const char *name);  //  of the config; def when absent
 void contact_step_begin (contact_t *self);
 //  The step that just ended well; NULL message: nothing to say.
 void contact_step_good (contact_t *self, const char *name, const char *message);
@@ -126,7 +139,7 @@ bool contact_step_bad (contact_t *self, const char *name, const char *format, ..
     __attribute__ ((format (printf, 3, 4)));
 bool contact_fail (contact_t *self, const char *code, const char *format, ...)
     __attribute__ ((format (printf, 3, 4)));
-int64_t contact_left (const contact_t *self);           //  ms; 0 when time is over or it is cancelled
+int64_t contact_left (const contact_t *self);  //  ms; 0 when time is over or it is cancelled
 //  Wait for poll's `events` on fd: what happened; 0: time is over; -1: cancelled.
 int contact_wait (contact_t *self, int fd, short events, int64_t ms);
 //  Told to stop, or out of time? Then that is its error.

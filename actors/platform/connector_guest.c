@@ -11,9 +11,10 @@ static const config_field_t s_fields [] = { { "conninfo", NULL, CONFIG_REQUIRED 
 static bool
 s_open (contact_t *self)
 {
-    char *text = text_format ("%s options='-c TimeZone=UTC%s' client_encoding=UTF8 passfile=/dev/null",
-                              contact_text (self, "conninfo"),
-                              self->read_only ? " -c default_transaction_read_only=on" : "");
+    char *text =
+        text_format ("%s options='-c TimeZone=UTC%s' client_encoding=UTF8 passfile=/dev/null",
+                     contact_text (self, "conninfo"),
+                     self->read_only ? " -c default_transaction_read_only=on" : "");
     PGconn *conn = PQconnectStart (text);
     explicit_bzero (text, strlen (text));
     free (text);
@@ -39,7 +40,8 @@ s_find (contact_t *self, const finder_t *finder)
 {
     static const char sql [] =
         "SELECT c.table_schema, c.table_name,"
-        " CASE WHEN t.table_type LIKE '%VIEW' THEN 'view' ELSE 'table' END, NULL::bigint, c.column_name,"
+        " CASE WHEN t.table_type LIKE '%VIEW' THEN 'view' ELSE 'table' END, NULL::bigint, "
+        "c.column_name,"
         " c.data_type, c.is_nullable = 'YES'"
         " FROM information_schema.columns c JOIN information_schema.tables t"
         " ON t.table_schema = c.table_schema AND t.table_name = c.table_name"

@@ -30,8 +30,10 @@ s_open (contact_t *self)
     document_t *document = self->handle = xcalloc (1, sizeof *document);
     const char *secret = contact_text (self, "authorization");
     char *header = secret ? text_format ("Authorization: %s", secret) : NULL;
-    ask_t ask = { .url = contact_text (self, "url"), .headers = (const char *const []) { header, NULL },
-                  .user = contact_text (self, "user"), .password = contact_text (self, "password") };
+    ask_t ask = { .url = contact_text (self, "url"),
+                  .headers = (const char *const []){ header, NULL },
+                  .user = contact_text (self, "user"),
+                  .password = contact_text (self, "password") };
     int status = web_ask (self, &ask, &document->body, document->type);
     free (header);
     return web_steps (self, &ask, status);
@@ -50,8 +52,8 @@ s_read (contact_t *self, const char *table, const sink_t *sink)
 {
     document_t *document = self->handle;
     (void) table;
-    return document_read (self, buf_text (&document->body), contact_text (self, "format"), document->type,
-                          sink);
+    return document_read (self, buf_text (&document->body), contact_text (self, "format"),
+                          document->type, sink);
 }
 
 //  The only table: the last part of the path, without query and ending.

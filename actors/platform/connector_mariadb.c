@@ -1,5 +1,5 @@
-//  connector_mariadb.c -- MariaDB and MySQL as data sources, on libmariadb's calls that do not block:
-//  whoever waits can be told to stop, and then the server is told so on a second connection.
+//  connector_mariadb.c -- MariaDB and MySQL as data sources, on libmariadb's calls that do not
+//  block: whoever waits can be told to stop, and then the server is told so on a second connection.
 
 #include <poll.h>
 #include <stdio.h>
@@ -59,8 +59,8 @@ s_kill (contact_t *self, server_t *server)
     mysql_options (&other, MYSQL_OPT_CONNECT_TIMEOUT, &seconds);
     mysql_options (&other, MYSQL_OPT_READ_TIMEOUT, &seconds);
     if (mysql_real_connect (&other, self->address, contact_text (self, "user"),
-                            contact_text (self, "password"), NULL, (unsigned) atoi (self->port), NULL,
-                            0)) {
+                            contact_text (self, "password"), NULL, (unsigned) atoi (self->port),
+                            NULL, 0)) {
         snprintf (text, sizeof text, "KILL QUERY %lu", mysql_thread_id (&server->mysql));
         mysql_query (&other, text);
     }
@@ -126,12 +126,14 @@ s_open (contact_t *self)
     s_options (self, mysql);
     AWAIT (self,
            mysql_real_connect_start (&good, mysql, self->address, contact_text (self, "user"),
-                                     contact_text (self, "password"), contact_text (self, "database"),
-                                     (unsigned) atoi (self->port), NULL, flags),
+                                     contact_text (self, "password"),
+                                     contact_text (self, "database"), (unsigned) atoi (self->port),
+                                     NULL, flags),
            mysql_real_connect_cont (&good, mysql, seen_));
     if (!good) {
         unsigned number = mysql_errno (mysql);
-        //  2026: our side could not agree on TLS. 2000 to 2999 otherwise: whoever answers is no server.
+        //  2026: our side could not agree on TLS. 2000 to 2999 otherwise: whoever answers is no
+        //  server.
         const char *text = number >= 2000 && number < 3000 && number != 2026
                                ? "the server does not answer as MariaDB or MySQL does"
                                : mysql_error (mysql);
@@ -161,14 +163,22 @@ static const struct {
     enum enum_field_types type;
     cell_kind_t kind;
     char *name;
-} s_types [] = { { MYSQL_TYPE_TINY, CELL_INT, "tinyint" },       { MYSQL_TYPE_SHORT, CELL_INT, "smallint" },
-                 { MYSQL_TYPE_LONG, CELL_INT, "int" },           { MYSQL_TYPE_LONGLONG, CELL_INT, "bigint" },
-                 { MYSQL_TYPE_INT24, CELL_INT, "mediumint" },    { MYSQL_TYPE_YEAR, CELL_INT, "year" },
-                 { MYSQL_TYPE_FLOAT, CELL_REAL, "float" },       { MYSQL_TYPE_DOUBLE, CELL_REAL, "double" },
-                 { MYSQL_TYPE_NEWDECIMAL, CELL_TEXT, "decimal" }, { MYSQL_TYPE_DATE, CELL_TEXT, "date" },
-                 { MYSQL_TYPE_TIME, CELL_TEXT, "time" },         { MYSQL_TYPE_DATETIME, CELL_TEXT, "datetime" },
-                 { MYSQL_TYPE_TIMESTAMP, CELL_TEXT, "timestamp" }, { MYSQL_TYPE_JSON, CELL_JSON, "json" },
-                 { MYSQL_TYPE_BIT, CELL_BYTES, "bit" },          { MYSQL_TYPE_NULL, CELL_NULL, "null" } };
+} s_types [] = { { MYSQL_TYPE_TINY, CELL_INT, "tinyint" },
+                { MYSQL_TYPE_SHORT, CELL_INT, "smallint" },
+                { MYSQL_TYPE_LONG, CELL_INT, "int" },
+                { MYSQL_TYPE_LONGLONG, CELL_INT, "bigint" },
+                { MYSQL_TYPE_INT24, CELL_INT, "mediumint" },
+                { MYSQL_TYPE_YEAR, CELL_INT, "year" },
+                { MYSQL_TYPE_FLOAT, CELL_REAL, "float" },
+                { MYSQL_TYPE_DOUBLE, CELL_REAL, "double" },
+                { MYSQL_TYPE_NEWDECIMAL, CELL_TEXT, "decimal" },
+                { MYSQL_TYPE_DATE, CELL_TEXT, "date" },
+                { MYSQL_TYPE_TIME, CELL_TEXT, "time" },
+                { MYSQL_TYPE_DATETIME, CELL_TEXT, "datetime" },
+                { MYSQL_TYPE_TIMESTAMP, CELL_TEXT, "timestamp" },
+                { MYSQL_TYPE_JSON, CELL_JSON, "json" },
+                { MYSQL_TYPE_BIT, CELL_BYTES, "bit" },
+                { MYSQL_TYPE_NULL, CELL_NULL, "null" } };
 
 static cell_kind_t
 s_kind (const MYSQL_FIELD *field, char **name)
@@ -240,7 +250,8 @@ s_rows (contact_t *self, MYSQL *mysql, MYSQL_RES *result, const sink_t *sink)
     s_shape (&shape, result);
     bool more = sink->columns (sink->arg, shape.columns, shape.count), good = true;
     for (;;) {
-        AWAIT (self, mysql_fetch_row_start (&row, result), mysql_fetch_row_cont (&row, result, seen_));
+        AWAIT (self, mysql_fetch_row_start (&row, result),
+               mysql_fetch_row_cont (&row, result, seen_));
         if (!row)
             break;
         const unsigned long *sizes = mysql_fetch_lengths (result);
@@ -298,9 +309,12 @@ s_cells (cells_t *cells, int count)
     for (int n = 0; n < count; n++) {
         cells->rooms [n] = xmalloc (CELL_FIRST);
         cells->room_sizes [n] = CELL_FIRST;
-        cells->binds [n] = (MYSQL_BIND) { .buffer_type = MYSQL_TYPE_STRING, .buffer = cells->rooms [n],
-                                          .buffer_length = CELL_FIRST, .length = &cells->sizes [n],
-                                          .is_null = &cells->nulls [n], .error = &cells->errors [n] };
+        cells->binds [n] = (MYSQL_BIND) { .buffer_type = MYSQL_TYPE_STRING,
+                                        .buffer = cells->rooms [n],
+                                        .buffer_length = CELL_FIRST,
+                                        .length = &cells->sizes [n],
+                                        .is_null = &cells->nulls [n],
+                                        .error = &cells->errors [n] };
     }
 }
 
@@ -346,7 +360,8 @@ s_stmt_rows (contact_t *self, MYSQL_STMT *stmt, MYSQL_RES *meta, const sink_t *s
     bool more = sink->columns (sink->arg, shape.columns, shape.count);
     mysql_stmt_bind_result (stmt, cells.binds);
     for (;;) {
-        AWAIT (self, mysql_stmt_fetch_start (&code, stmt), mysql_stmt_fetch_cont (&code, stmt, seen_));
+        AWAIT (self, mysql_stmt_fetch_start (&code, stmt),
+               mysql_stmt_fetch_cont (&code, stmt, seen_));
         if (code != 0 && code != MYSQL_DATA_TRUNCATED)
             break;
         for (int n = 0; n < shape.count; n++)
@@ -375,7 +390,8 @@ s_stmt_run (contact_t *self, MYSQL_STMT *stmt, const char *sql, MYSQL_BIND *bind
     if (!code)
         code = mysql_stmt_bind_param (stmt, binds);
     if (!code) {
-        AWAIT (self, mysql_stmt_execute_start (&code, stmt), mysql_stmt_execute_cont (&code, stmt, seen_));
+        AWAIT (self, mysql_stmt_execute_start (&code, stmt),
+               mysql_stmt_execute_cont (&code, stmt, seen_));
     }
     if (code)
         return s_failed (self, mysql_stmt_errno (stmt), mysql_stmt_error (stmt));
@@ -407,7 +423,8 @@ s_query (contact_t *self, const char *sql, const cell_t *params, int count, cons
     MYSQL_STMT *stmt = mysql_stmt_init (&((server_t *) self->handle)->mysql);
     bool good = s_stmt_run (self, stmt, sql, binds, count, sink);
     my_bool closed;
-    AWAIT (self, mysql_stmt_close_start (&closed, stmt), mysql_stmt_close_cont (&closed, stmt, seen_));
+    AWAIT (self, mysql_stmt_close_start (&closed, stmt),
+           mysql_stmt_close_cont (&closed, stmt, seen_));
     free (binds);
     return good;
 }
@@ -421,13 +438,15 @@ s_no_columns (void *arg, const column_t *columns, int count)
     return true;
 }
 
-//  The values of a row are not terminated behind each other's back: libmariadb ends each with a NUL.
+//  The values of a row are not terminated behind each other's back: libmariadb ends each with a
+//  NUL.
 static bool
 s_found (void *arg, const cell_t *cells, int count)
 {
     const finder_t *finder = arg;
     (void) count;
-    return finder->column (finder->arg, cells [0].text.data, cells [1].text.data, cells [2].text.data,
+    return finder->column (finder->arg, cells [0].text.data, cells [1].text.data,
+                           cells [2].text.data,
                            cells [3].kind == CELL_NULL ? -1 : atoll (cells [3].text.data),
                            cells [4].text.data, cells [5].text.data, *cells [6].text.data == 'Y');
 }

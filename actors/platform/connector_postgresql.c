@@ -1,5 +1,5 @@
-//  connector_postgresql.c -- PostgreSQL as a data source, on libpq: fixed keywords, the address that was
-//  judged, one statement at a time by the extended protocol, rows one by one.
+//  connector_postgresql.c -- PostgreSQL as a data source, on libpq: fixed keywords, the address
+//  that was judged, one statement at a time by the extended protocol, rows one by one.
 
 #include <poll.h>
 #include <stdio.h>
@@ -39,15 +39,29 @@ s_message (PGconn *conn, char *text, size_t size)
 static PGconn *
 s_start (contact_t *self)
 {
-    const char *const names [] = { "host", "hostaddr", "port", "dbname", "user", "password", "sslmode",
-                                   "sslrootcert", "gssencmode", "passfile", "client_encoding",
-                                   "application_name", "options", NULL };
-    const char *const values [] = {
-        contact_text (self, "host"), self->address, self->port, contact_text (self, "database"),
-        contact_text (self, "user"), contact_text (self, "password"), contact_text (self, "sslmode"), CA_FILE,
-        "disable", "/dev/null", "UTF8", "busbar",
-        self->read_only ? "-c default_transaction_read_only=on -c TimeZone=UTC" : "-c TimeZone=UTC",
-        NULL };
+    const struct {
+        const char *name, *value;
+    } words [] = {
+        { "host", contact_text (self, "host") },
+        { "hostaddr", self->address },
+        { "port", self->port },
+        { "dbname", contact_text (self, "database") },
+        { "user", contact_text (self, "user") },
+        { "password", contact_text (self, "password") },
+        { "sslmode", contact_text (self, "sslmode") },
+        { "sslrootcert", CA_FILE },
+        { "gssencmode", "disable" },
+        { "passfile", "/dev/null" },
+        { "client_encoding", "UTF8" },
+        { "application_name", "busbar" },
+        { "options", self->read_only ? "-c default_transaction_read_only=on -c TimeZone=UTC"
+                                     : "-c TimeZone=UTC" } };
+    const char *names [sizeof words / sizeof *words + 1] = { NULL };
+    const char *values [sizeof words / sizeof *words + 1] = { NULL };
+    for (size_t n = 0; n < sizeof words / sizeof *words; n++) {
+        names [n] = words [n].name;
+        values [n] = words [n].value;
+    }
     return PQconnectStartParams (names, values, 0);
 }
 
@@ -152,7 +166,8 @@ s_row (const PGresult *result, const sink_t *sink)
     for (int n = 0; n < count; n++)
         if (!PQgetisnull (result, 0, n)) {
             cells [n].kind = s_kind (PQftype (result, n));
-            cells [n].text = (text_t) { PQgetvalue (result, 0, n), (size_t) PQgetlength (result, 0, n) };
+            cells [n].text =
+                (text_t) { PQgetvalue (result, 0, n), (size_t) PQgetlength (result, 0, n) };
             if (cells [n].kind == CELL_BOOL)
                 cells [n].text = *cells [n].text.data == 't' ? TEXT ("true") : TEXT ("false");
         }
@@ -259,7 +274,8 @@ s_found (void *arg, const cell_t *cells, int count)
 {
     const finder_t *finder = arg;
     (void) count;
-    return finder->column (finder->arg, cells [0].text.data, cells [1].text.data, cells [2].text.data,
+    return finder->column (finder->arg, cells [0].text.data, cells [1].text.data,
+                           cells [2].text.data,
                            cells [3].kind == CELL_NULL ? -1 : atoll (cells [3].text.data),
                            cells [4].text.data, cells [5].text.data, *cells [6].text.data == 't');
 }
@@ -275,7 +291,8 @@ static bool
 s_find (contact_t *self, const finder_t *finder)
 {
     static const char sql [] =
-        "SELECT n.nspname, c.relname, CASE WHEN c.relkind IN ('v', 'm') THEN 'view' ELSE 'table' END,"
+        "SELECT n.nspname, c.relname, CASE WHEN c.relkind IN ('v', 'm') THEN 'view' ELSE 'table' "
+        "END,"
         " CASE WHEN c.reltuples >= 0 AND c.relkind <> 'v' THEN c.reltuples::bigint END, a.attname,"
         " format_type (a.atttypid, a.atttypmod), NOT a.attnotnull"
         " FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace"

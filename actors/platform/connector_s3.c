@@ -28,8 +28,9 @@ static char *
 s_endpoint (contact_t *self)
 {
     const char *given = contact_text (self, "endpoint");
-    char *endpoint = given ? text_format ("%s", given)
-                           : text_format ("https://s3.%s.amazonaws.com", contact_text (self, "region"));
+    char *endpoint =
+        given ? text_format ("%s", given)
+              : text_format ("https://s3.%s.amazonaws.com", contact_text (self, "region"));
     size_t size = strlen (endpoint);
     while (size && endpoint [size - 1] == '/')
         endpoint [--size] = 0;
@@ -51,7 +52,8 @@ s_put_encoded (buf_t *out, const char *text, bool slashes)
 {
     for (; *text; text++)
         if ((*text >= '0' && *text <= '9') || (*text >= 'a' && *text <= 'z')
-            || (*text >= 'A' && *text <= 'Z') || strchr ("-._~", *text) || (slashes && *text == '/'))
+            || (*text >= 'A' && *text <= 'Z') || strchr ("-._~", *text)
+            || (slashes && *text == '/'))
             buf_putc (out, *text);
         else
             buf_putf (out, "%%%02X", (unsigned char) *text);
@@ -122,7 +124,9 @@ s_element (const char *at, const char *end, const char *name, char *out, size_t 
     static const struct {
         const char *entity;
         char byte;
-    } entities [] = { { "&amp;", '&' }, { "&lt;", '<' }, { "&gt;", '>' }, { "&quot;", '"' }, { "&apos;", '\'' } };
+    } entities [] = {
+        { "&amp;", '&' }, { "&lt;", '<' }, { "&gt;", '>' }, { "&quot;", '"' }, { "&apos;", '\'' }
+    };
     char open [32];
     snprintf (open, sizeof open, "<%s>", name);
     const char *from = strstr (at, open);
@@ -159,7 +163,8 @@ s_find (contact_t *self, const finder_t *finder)
             break;
         if (s_element (at, end, "Key", key, sizeof key) && text_utf8 (text_of (key))
             && s_element (at, end, "Size", size, sizeof size))
-            more = finder->column (finder->arg, bucket, key, "table", -1, "content", "object", false);
+            more =
+                finder->column (finder->arg, bucket, key, "table", -1, "content", "object", false);
         at = end;
     }
     return true;
@@ -181,5 +186,10 @@ s_read (contact_t *self, const char *table, const sink_t *sink)
                           dot && strcasecmp (dot, ".csv") == 0 ? "csv" : NULL, store->type, sink);
 }
 
-const connector_t connector_s3 = { .name = "s3", .fields = s_fields, .open = s_open, .close = s_close,
-                                   .find = s_find, .read = s_read, .where = s_where };
+const connector_t connector_s3 = { .name = "s3",
+                                   .fields = s_fields,
+                                   .open = s_open,
+                                   .close = s_close,
+                                   .find = s_find,
+                                   .read = s_read,
+                                   .where = s_where };

@@ -1,5 +1,5 @@
-//  connector_sqlite.c -- SQLite files under the operator's directory, read only: no links, no way out of
-//  it, nothing attached.
+//  connector_sqlite.c -- SQLite files under the operator's directory, read only: no links, no way
+//  out of it, nothing attached.
 
 #include <errno.h>
 #include <fcntl.h>
@@ -27,12 +27,13 @@ s_place (contact_t *self)
     const char *name = contact_text (self, "path");
     char *root = self->reach.sqlite_root ? realpath (self->reach.sqlite_root, NULL) : NULL;
     struct open_how how = { .flags = O_RDONLY | O_CLOEXEC | O_NONBLOCK,
-                            .resolve = RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS | RESOLVE_NO_MAGICLINKS };
+                            .resolve =
+                                RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS | RESOLVE_NO_MAGICLINKS };
     struct stat about;
     contact_step_begin (self);
     if (!root) {
-        contact_step_bad (self, "resolve", "there is no directory for SQLite files: the operator sets "
-                                        SETTING);
+        contact_step_bad (self, "resolve",
+                          "there is no directory for SQLite files: the operator sets " SETTING);
         return NULL;
     }
     int dir = open (root, O_PATH | O_DIRECTORY | O_CLOEXEC);
@@ -57,8 +58,9 @@ static int
 s_allow (void *arg, int action, const char *one, const char *two, const char *database,
          const char *trigger)
 {
-    static const char *const harmless [] = { "table_info", "table_xinfo", "index_list", "index_info",
-                                             "foreign_key_list", "table_list", "database_list" };
+    static const char *const harmless [] = { "table_info",   "table_xinfo",      "index_list",
+                                            "index_info",   "foreign_key_list", "table_list",
+                                            "database_list" };
     (void) arg, (void) database, (void) trigger;
     switch (action) {
     case SQLITE_SELECT: case SQLITE_READ: case SQLITE_RECURSIVE: case SQLITE_TRANSACTION:
@@ -146,7 +148,8 @@ s_cell (sqlite3_stmt *stmt, int n, char *number)
         return (cell_t) { CELL_NULL, { NULL, 0 } };
     }
     bool bytes = sqlite3_column_type (stmt, n) == SQLITE_BLOB;
-    const char *data = bytes ? sqlite3_column_blob (stmt, n) : (const char *) sqlite3_column_text (stmt, n);
+    const char *data =
+        bytes ? sqlite3_column_blob (stmt, n) : (const char *) sqlite3_column_text (stmt, n);
     return (cell_t) { bytes ? CELL_BYTES : CELL_TEXT,
                       { data ? data : "", (size_t) sqlite3_column_bytes (stmt, n) } };
 }
@@ -160,7 +163,8 @@ s_rows (contact_t *self, sqlite3 *db, sqlite3_stmt *stmt, const sink_t *sink)
     char (*numbers) [32] = xcalloc ((size_t) count + 1, sizeof *numbers);
     for (int n = 0; n < count; n++) {
         const char *type = sqlite3_column_decltype (stmt, n);
-        columns [n] = (column_t) { (char *) sqlite3_column_name (stmt, n), type ? (char *) type : "any" };
+        columns [n] =
+            (column_t) { (char *) sqlite3_column_name (stmt, n), type ? (char *) type : "any" };
     }
     bool more = count == 0 || sink->columns (sink->arg, columns, count);
     while (more && (code = sqlite3_step (stmt)) == SQLITE_ROW) {
@@ -239,7 +243,8 @@ static bool
 s_find (contact_t *self, const finder_t *finder)
 {
     static const char sql [] =
-        "SELECT m.name, m.type, c.name, c.type, c.\"notnull\" FROM sqlite_schema m, pragma_table_info (m.name) c"
+        "SELECT m.name, m.type, c.name, c.type, c.\"notnull\" FROM sqlite_schema m, "
+        "pragma_table_info (m.name) c"
         " WHERE m.type IN ('table', 'view') AND m.name NOT LIKE 'sqlite\\_%' ESCAPE '\\'"
         " ORDER BY m.name, c.cid";
     const sink_t sink = { s_no_columns, s_found, (void *) finder };

@@ -1,4 +1,5 @@
-//  connector_trino.c -- a Trino coordinator as a data source: is it there, and does it run statements?
+//  connector_trino.c -- a Trino coordinator as a data source: is it there, and does it run
+//  statements?
 
 #include <stdio.h>
 #include <stdlib.h>

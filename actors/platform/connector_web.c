@@ -52,7 +52,8 @@ s_open_socket (void *arg, curlsocktype purpose, struct curl_sockaddr *address)
     transfer_t *transfer = arg;
     char text [64];
     (void) purpose;
-    if (getnameinfo (&address->addr, address->addrlen, text, sizeof text, NULL, 0, NI_NUMERICHOST) != 0
+    if (getnameinfo (&address->addr, address->addrlen, text, sizeof text, NULL, 0, NI_NUMERICHOST)
+            != 0
         || strcmp (text, transfer->contact->address) != 0) {
         transfer->refused = true;
         return CURL_SOCKET_BAD;

@@ -1,5 +1,5 @@
-//  contact.c -- a connection to a data source: names resolved once and judged, the address pinned, steps
-//  and what went wrong noted without secrets.
+//  contact.c -- a connection to a data source: names resolved once and judged, the address pinned,
+//  steps and what went wrong noted without secrets.
 
 #include <ctype.h>
 #include <errno.h>
@@ -183,7 +183,7 @@ contact_step_good (contact_t *self, const char *name, const char *message)
     s_step (self, name, true, message);
 }
 
-static void
+static void __attribute__ ((format (printf, 3, 0)))
 s_error (contact_t *self, const char *code, const char *format, va_list args)
 {
     char text [sizeof self->error];
@@ -268,7 +268,8 @@ static bool
 s_reach (contact_t *self)
 {
     char host [256];
-    struct addrinfo hints = { .ai_socktype = SOCK_STREAM, .ai_flags = AI_NUMERICSERV }, *found = NULL;
+    struct addrinfo hints = { .ai_socktype = SOCK_STREAM, .ai_flags = AI_NUMERICSERV },
+                    *found = NULL;
     if (self->kind->where) {
         if (!self->kind->where (self, host, sizeof host, self->port))
             return false;
@@ -296,7 +297,8 @@ contact_open (contact_t *self)
 }
 
 bool
-contact_query (contact_t *self, const char *sql, const cell_t *params, int count, const sink_t *sink)
+contact_query (contact_t *self, const char *sql, const cell_t *params, int count,
+               const sink_t *sink)
 {
     self->error [0] = self->code [0] = self->tag [0] = 0;
     self->position = 0;

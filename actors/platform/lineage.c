@@ -1,5 +1,5 @@
-//  lineage.c -- which tables a statement read and wrote, as PostgreSQL's own plan says; asked for once
-//  the statement has succeeded, one after another, behind everybody's back.
+//  lineage.c -- which tables a statement read and wrote, as PostgreSQL's own plan says; asked for
+//  once the statement has succeeded, one after another, behind everybody's back.
 
 #include <stdlib.h>
 
@@ -93,7 +93,8 @@ s_add (place_t *places, int *count, mp_t node)
 {
     place_t place = { mp_text (mp_get (node, "Schema")), mp_text (mp_get (node, "Relation Name")) };
     for (int n = 0; n < *count; n++)
-        if (text_eq (places [n].database, place.database) && text_eq (places [n].table, place.table))
+        if (text_eq (places [n].database, place.database)
+            && text_eq (places [n].table, place.table))
             return;
     if (place.table.size && *count < EDGES_MAX)
         places [(*count)++] = place;
@@ -180,7 +181,8 @@ s_note (req_t *req)
     if (edges->size == 2)
         return;
     unit_t *unit = unit_new (req);
-    unit_add (unit, "lineage_put", note->user, source_id, note->id, req_copy (req, buf_text (edges)));
+    unit_add (unit, "lineage_put", note->user, source_id, note->id,
+              req_copy (req, buf_text (edges)));
     unit_commit (unit);
 }
 

@@ -1,5 +1,5 @@
-//  source.h -- data sources of users: rows with sealed secrets, tested, asked by statements and by the
-//  catalogue.
+//  source.h -- data sources of users: rows with sealed secrets, tested, asked by statements and by
+//  the catalogue.
 
 #ifndef SOURCE_H
 #define SOURCE_H
@@ -23,8 +23,8 @@ extern const resource_t data_source;
 extern const field_t source_test_in [], source_test_out [];
 
 //  source_config.c: `connection_config` checked, with secrets taken out and sealed.
-//  Values of the map into `config`, by position in the kind's fields; fails the request with what is
-//  wrong, `config` keeps what the map does not give.
+//  Values of the map into `config`, by position in the kind's fields; fails the request with what
+//  is wrong, `config` keeps what the map does not give.
 void source_read_config (req_t *req, const connector_t *kind, mp_t map, const char **config);
 //  What is wanted and not there; fails the request.
 void source_need_config (req_t *req, const connector_t *kind, const char *const *config);
@@ -38,7 +38,8 @@ void source_unseal (req_t *req, const char *user, const connector_t *kind, row_t
 
 //  source.c
 //  The user's source; 404 on `field` (NULL: of the path).
-CO void source_load (req_t *req, const char *user, const char *id, const char *field, source_t *out);
+CO void source_load (req_t *req, const char *user, const char *id, const char *field,
+                     source_t *out);
 //  The user's schema in the guest database.
 CO void source_guest (req_t *req, const char *user, source_t *out);
 //  A connection to it, not yet open; must be over after `ms`.

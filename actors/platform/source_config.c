@@ -72,7 +72,8 @@ s_check (req_t *req, const config_field_t *field, const char *where, const char 
         fail_field (req, E_INVALID, where, "must not carry a user; there are keys for it");
     if (strcmp (field->name, "path") == 0
         && (*text == '/' || strcmp (text, "..") == 0 || strncmp (text, "../", 3) == 0
-            || strstr (text, "/../") || (strlen (text) > 2 && !strcmp (text + strlen (text) - 3, "/.."))))
+            || strstr (text, "/../")
+            || (strlen (text) > 2 && !strcmp (text + strlen (text) - 3, "/.."))))
         fail_field (req, E_INVALID, where, "must be relative, without ..");
 }
 
@@ -83,13 +84,14 @@ source_read_config (req_t *req, const connector_t *kind, mp_t map, const char **
         fail_field (req, E_INVALID, "connection_config", "must be an object");
     for (mp_iter_t it = mp_iter (map); mp_next (&it);) {
         text_t name = mp_text (it.key);
-        const char *where = req_print (req, "connection_config.%.*s", (int) (name.size < 60 ? name.size : 60),
-                                       name.data);
+        const char *where = req_print (req, "connection_config.%.*s",
+                                       (int) (name.size < 60 ? name.size : 60), name.data);
         int n = s_position (kind, name);
         if (n < 0)
             fail_field (req, E_INVALID, where, "is no key of %s", kind->name);
         //  A secret comes back as null: it stays what it was.
-        bool nothing = mp_empty (it.value) || (mp_type (it.value) == MP_TEXT && !mp_text (it.value).size);
+        bool nothing =
+            mp_empty (it.value) || (mp_type (it.value) == MP_TEXT && !mp_text (it.value).size);
         if (nothing && !(kind->fields [n].flags & CONFIG_SECRET))
             config [n] = NULL;
         if (nothing)
@@ -104,7 +106,8 @@ source_need_config (req_t *req, const connector_t *kind, const char *const *conf
 {
     for (int n = 0; kind->fields [n].name; n++)
         if (kind->fields [n].flags & CONFIG_REQUIRED && !config [n])
-            fail_field (req, E_INVALID, req_print (req, "connection_config.%s", kind->fields [n].name),
+            fail_field (req, E_INVALID,
+                        req_print (req, "connection_config.%s", kind->fields [n].name),
                         "is required");
 }
 
@@ -180,7 +183,8 @@ source_unseal (req_t *req, const char *user, const connector_t *kind, row_t row,
     if (!sealed)
         return;
     if (!secret_open (req_actor (req), text_of (sealed), s_context (req, user), plain))
-        fail (req, E_CONFLICT, "the secrets of this data source cannot be opened any more: set them again");
+        fail (req, E_CONFLICT,
+              "the secrets of this data source cannot be opened any more: set them again");
     s_take (req, kind, buf_text (plain), config);
     explicit_bzero (plain->data, plain->size);
 }

@@ -1,5 +1,6 @@
-//  source_engine.c -- statements on data sources: a thread talks to the source, the statement's coroutine
-//  takes what it has read. While nobody takes anything the thread waits, and so does the source.
+//  source_engine.c -- statements on data sources: a thread talks to the source, the statement's
+//  coroutine takes what it has read. While nobody takes anything the thread waits, and so does the
+//  source.
 
 #include <pthread.h>
 #include <stdlib.h>
@@ -137,7 +138,8 @@ s_run (void *arg)
     pthread_mutex_lock (&self->lock);
     self->opened = opened;
     pthread_mutex_unlock (&self->lock);
-    bool good = opened && contact_query (self->contact, self->sql, self->params, self->param_count, &sink);
+    bool good =
+        opened && contact_query (self->contact, self->sql, self->params, self->param_count, &sink);
     pthread_mutex_lock (&self->lock);
     self->good = good;
     self->told = self->ended = true;
@@ -170,7 +172,8 @@ s_put_params (engine_run_t *run, stream_t *stream, bool marks)
     buf_t *sql = req_buf (run->req);
     int count = (int) run->param_count;
     if (run->explain)
-        buf_puts (sql, stream->contact->kind == &connector_sqlite ? "EXPLAIN QUERY PLAN " : "EXPLAIN ");
+        buf_puts (sql,
+                  stream->contact->kind == &connector_sqlite ? "EXPLAIN QUERY PLAN " : "EXPLAIN ");
     if (marks)
         count = engine_marks (run->sql, "?", run->param_count, sql, order, ENGINE_PARAMS);
     else
@@ -210,13 +213,15 @@ s_failed (engine_run_t *run, const stream_t *stream)
     const char *step = contact->step_count ? contact->steps [contact->step_count - 1].name : "";
     const char *text = *contact->error ? contact->error : "the data source broke off";
     if (run->cancelled)
-        return engine_fail (run, contact->lost ? FAULT_LOST : FAULT_CANCELLED, contact->code, "%s", text);
+        return engine_fail (run, contact->lost ? FAULT_LOST : FAULT_CANCELLED, contact->code, "%s",
+                            text);
     if (strcmp (text, "took too long") == 0)
         return engine_fail (run, FAULT_TIMEOUT, contact->code, "%s", text);
     if (!stream->opened) {
         //  Who it is was refused, or how: that gets no better by trying again.
         bool own = strcmp (step, "auth") == 0 || strcmp (step, "tls") == 0;
-        return engine_fail (run, own ? FAULT_USER : FAULT_PLATFORM, contact->code, "data source: %s", text);
+        return engine_fail (run, own ? FAULT_USER : FAULT_PLATFORM, contact->code,
+                            "data source: %s", text);
     }
     bool gone = contact->lost || strcmp (text, "connection lost") == 0;
     run->position = contact->position;
@@ -251,7 +256,8 @@ s_open (engine_run_t *run)
     stream->contact = source_contact (run->req, source, run->read_only, run->deadline);
     run->changed = run->progress = -1;
     if (!s_put_params (run, stream, marks))
-        return engine_fail (run, FAULT_USER, "", "the statement names a parameter that is not given");
+        return engine_fail (run, FAULT_USER, "",
+                            "the statement names a parameter that is not given");
     stream->refs++;
     if (!work_start (s_run, stream)) {
         stream->refs--;

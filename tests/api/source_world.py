@@ -174,7 +174,7 @@ class World:
         allowed = ",".join(f"127.0.0.1:{port}" for port in
                            (self.web.port, self.mute.port, self.maria.port, self.pg.port, self.closed))
         self.stack = Stack(f"--set=platform.source-allow={allowed}", f"--set=platform.sqlite-root={self.files}",
-                           "--set=edge.limit-heavy=0", "--set=platform.source-test-timeout=4")
+                           "--set=edge.limit-heavy=0", "--set=platform.source-test-timeout=3")
         self.stack.wait()
 
     def _keep(self, part):

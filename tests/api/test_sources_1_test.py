@@ -101,7 +101,6 @@ def test_a_source_that_works_says_its_steps(ann, world, kind, steps):
     ("mariadb", {"password": "wrong-password"}, "auth", "denied"),
     ("mariadb", {"database": "none"}, "auth", "none"),
     ("mariadb", {"port": "mute"}, "auth", "answer"),
-    ("mariadb", {"port": "web"}, "auth", "answer"),
     ("sqlite", {"path": "in/none.db"}, "resolve", "no such file"),
     ("sqlite", {"path": "in"}, "resolve", "no such file"),
     ("sqlite", {"path": "link.db"}, "resolve", "no such file"),
