@@ -12,6 +12,8 @@ typedef enum { BEGIN_SHARED, BEGIN_ALONE, BEGIN_EXPLAIN, BEGIN_STREAM } begin_t;
 CO const char *statement_begin (req_t *req, const char *method, begin_t how, bool *shared);
 //  Take the claim of a user; what was begun under an older one is lost.
 CO void statement_claim (req_t *req, const char *user);
+//  To be given back once nothing of the user's runs, and what is stored of theirs to be looked at.
+void statement_claimed (const char *user);
 //  Pass the call on to the instance that has the user; false when that is us.
 CO bool statement_elsewhere (req_t *req, const char *user, const char *method, mp_t params,
                              mp_t body);

@@ -31,6 +31,14 @@ const field_t statement_answer [] = { { "statement_id", T_UUID },
                                       { "live", T_OBJECT },
                                       { 0 } };
 
+void
+statement_claimed (const char *user)
+{
+    if (!s_users)
+        s_users = hash_new (NULL);
+    hash_put (s_users, text_of (user), s_users);
+}
+
 //  ---------------------------------------------------------------- answers
 
 static void
@@ -115,9 +123,6 @@ s_begin_and_answer (req_t *req, const char *method, begin_t how, int64_t ms)
     const char *id = statement_begin (req, method, how, &shared);
     if (!id)
         return;
-    if (!s_users)
-        s_users = hash_new (NULL);
-    hash_put (s_users, text_of (req_user (req)), s_users);
     s_wait_and_answer (req, id, ms, shared);
 }
 

@@ -10,7 +10,7 @@
 #define PIECE (256 << 10)            //  bytes of rows stored at once
 #define FRESH 500                    //  ms after which rows are stored that are fewer
 #define TOLD_MAX (1 << 20)           //  bytes of rows told live; of the rest only how many
-#define TOLD_PIECE (64 << 10)        //  of one event
+#define TOLD_PIECE (64 << 10)        //  of one event, and stored at once as long as they are told
 #define WINDOW (256 << 10)           //  bytes that a listener may be behind
 #define QUEUE_LOOK 1000              //  ms
 #define PROGRESS_EVERY 1000          //  ms
@@ -93,7 +93,7 @@ s_told (req_t *req, statement_t *self)
         buf_puts (out, ",\"columns\":");
         buf_put (out, self->columns.data, self->columns.size);
     }
-    if (self->told + self->pending.size <= TOLD_MAX && self->pending.size <= TOLD_PIECE + PIECE) {
+    if (self->told < TOLD_MAX && self->pending.size <= 2 * TOLD_PIECE) {
         buf_puts (out, ",\"rows\":[");
         result_objects (req, buf_text (&self->pending), buf_text (&self->columns), 0, SIZE_MAX,
                         false, out);
@@ -207,7 +207,7 @@ s_deliver (req_t *req, statement_t *self)
         if (self->deaf)
             statement_cancel (self);
     }
-    else if (self->pending.size >= PIECE
+    else if (self->pending.size >= (self->told < TOLD_MAX ? TOLD_PIECE : PIECE)
              || (self->pending_count && now - self->pending_since >= FRESH))
         s_store_pending (req, self);
     s_tell_progress (req, self, now);

@@ -159,7 +159,9 @@ CO void
 statement_claim (req_t *req, const char *user)
 {
     const char *key = statement_key (req, user);
-    if (!claim_take (req, key))
+    bool fresh = claim_take (req, key);
+    statement_claimed (user);
+    if (!fresh)
         return;
     unit_t *unit = unit_new (req);
     unit_guard (unit, key);

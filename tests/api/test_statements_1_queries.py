@@ -78,6 +78,11 @@ def test_what_users_may_not(ann, query, code):
     assert code is None or answer["termination"]["code"] == code
 
 
+def test_who_changes_the_own_password_is_let_in_again(ann):
+    assert execute(ann, "ALTER ROLE CURRENT_USER PASSWORD 'something-else-of-mine'")["success"]
+    assert rows(ann, "SELECT 1 AS n") == [{"n": 1}]
+
+
 #  ---------------------------------------------------------------- parameters
 
 @pytest.mark.parametrize("query, parameters, row", [
@@ -190,12 +195,8 @@ def test_rows_stream_as_they_come(ann):
     with ann.http.stream("POST", "/queries/stream", json=body,
                          headers={"Authorization": f"Bearer {ann.token}"}) as answer:
         assert answer.status_code == 200 and "ndjson" in answer.headers["content-type"]
-        count = 0
-        for line in answer.iter_lines():
-            count += 1
-            if count == 1:
-                assert json.loads(line)["n"] == 1
-    assert count == 200000
+        lines = b"".join(answer.iter_bytes()).splitlines()
+    assert len(lines) == 200000 and json.loads(lines[0])["n"] == 1
     row = next(row for row in ann.get("/statements") if row["query_text"] == body["query"])
     assert row["state"] == "succeeded" and row["row_count"] == 200000
     assert "state" in ann.get(f"/statements/{row['id']}/result", expect=409)["details"]

@@ -21,7 +21,8 @@ def join(system, name):
 
 @pytest.fixture(scope="module")
 def system():
-    stack = Stack("--instances=platform=2", "--set=platform.statement-ttl=1", "--set=platform.statement-store=1").wait()
+    stack = Stack("--instances=platform=2", "--set=platform.statement-ttl=1", "--set=platform.statement-store=1",
+                  "--set=kernels.guest-disk=24").wait()
     yield stack
     assert stack.stop() == 0
 
@@ -90,6 +91,22 @@ def test_results_are_dropped_when_their_time_is_over(eve):
     assert row["success"] is True and row["row_count"] == 1
     refused = eve.get(f"/statements/{answer['statement_id']}/result", expect=409)
     assert "expired" in refused["error"]
+
+
+def test_whose_tables_take_too_much_may_only_read_and_free(eve):
+    execute(eve, "CREATE TABLE heap AS SELECT n, repeat(md5(n::text), 60) AS text FROM generate_series(1, 20000) n")
+    refused = wait_for(lambda: (answer := execute(eve, "INSERT INTO heap VALUES (1, 'x')"))["success"] is False and answer,
+                       "the disk to be full")
+    assert refused["termination"]["type"] == "limit" and "24 MiB" in refused["error"]
+    assert execute(eve, "SELECT count(*) > 0 AS some FROM heap")["data"]["rows"] == [{"some": True}]
+    assert execute(eve, "DROP TABLE heap")["success"]
+    wait_for(lambda: execute(eve, "CREATE TABLE IF NOT EXISTS small (n int)")["success"], "room again")
+
+
+def test_results_of_one_user_are_bounded(eve):
+    first = execute(eve, "SELECT repeat('x', 1000) AS x FROM generate_series(1, 900)")["statement_id"]
+    execute(eve, "SELECT repeat('y', 1000) AS y FROM generate_series(1, 900)")
+    state(eve, first, "expired")
 
 
 def test_cells_and_queries_share_what_a_user_has(eve):
