@@ -232,10 +232,9 @@ cron_parse (const char *text, cron_t *self, char *why, size_t size)
     for (int n = parser.quartz ? SECOND : MINUTE; n <= WEEKDAY; n++)
         if (!s_field (&parser, n, fields [n - !parser.quartz]))
             return false;
-    zone_t *utc = zone_load ("UTC");
-    int64_t next = utc ? cron_next (self, utc, 0) : 0;
-    zone_free (&utc);
-    if (next < 0)
+    if (!cron_ever (self)) {
         snprintf (why, size, "names a day that never comes");
-    return next >= 0;
+        return false;
+    }
+    return true;
 }

@@ -28,6 +28,8 @@ typedef struct {
 
 //  False: what is wrong is in `why`, lower case, without period.
 bool cron_parse (const char *text, cron_t *self, char *why, size_t size);
+//  Does it name a day that comes at all?
+bool cron_ever (const cron_t *self);
 //  The first firing behind that instant (Unix seconds); -1 when there is none within 40 years.
 int64_t cron_next (const cron_t *self, const zone_t *zone, int64_t after);
 

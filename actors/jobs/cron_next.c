@@ -67,6 +67,15 @@ s_matches (const cron_t *self, int64_t days)
     return self->any_day || self->any_weekday ? day && weekday : day || weekday;
 }
 
+bool
+cron_ever (const cron_t *self)
+{
+    for (int64_t days = 0; days < DAYS_MAX; days++)
+        if (s_matches (self, days))
+            return true;
+    return false;
+}
+
 //  The next time of day at or behind `second`; -1 when the day has none.
 static int
 s_time (const cron_t *self, int second)

@@ -17,11 +17,15 @@ task_kind (text_t name)
     return NULL;
 }
 
-//  Nobody could answer, or not now: that may be different in a moment.
+//  Nobody could answer, or not now: that may be different in a moment. The request that a former
+//  process made may still be waiting there.
 static bool
-s_is_passing (unsigned status)
+s_is_passing (const bus_reply_t *reply)
 {
-    return status == 503 || status == 502 || status == 504 || status == 429 || status == 409;
+    unsigned status = (unsigned) reply->status;
+    return status == 503 || status == 502 || status == 504 || status == 429
+           || (status == 409 && text_starts (mp_text (mp_get (reply->body, "error")),
+                                             "a request with idempotency key"));
 }
 
 CO bus_reply_t
@@ -35,7 +39,7 @@ kind_call (req_t *req, const task_t *task, const char *method, mp_t params, mp_t
             req, method, params, body,
             &(req_call_t) { .user = task->user, .key = key, .idempotency_key = idem,
                             .idempotent = true, .ttl = 20000 });
-        if (!s_is_passing ((unsigned) reply.status) || loop_now (loop) > until)
+        if (!s_is_passing (&reply) || loop_now (loop) > until)
             return reply;
         req_sleep (req, pause);
         if (task_abandoned (task) || task_cancelled (task))

@@ -2,10 +2,11 @@
 //  next is reckoned from the last firing, never from now.
 
 #include <stdio.h>
+#include <stdlib.h>
 
 #include "jobs.h"
 
-#define BATCH 1000                   //  jobs of one statement
+#define BATCH "1000"                 //  jobs of one statement
 #define FIRES_MAX 1000               //  firings of one job in one statement
 #define STEPS_MAX 200000             //  times looked at, of one job that was missed for long
 #define LATE_MAX 60                  //  seconds after which a firing counts as missed ("skip")
@@ -99,8 +100,8 @@ s_before (const cron_t *cron, const zone_t *zone, int64_t at)
     return at;
 }
 
-//  A job that is due, as an entry of the batch; false: its schedule can't be read any more.
-static bool
+//  When a job that is due fires and comes next, as the end of its entry in the batch.
+static void
 s_put_due (buf_t *out, row_t row, int64_t now)
 {
     static fire_t fires [FIRES_MAX];
@@ -110,7 +111,7 @@ s_put_due (buf_t *out, row_t row, int64_t now)
     size_t count = 0;
     const char *catchup = row_str (row, "catchup");
     bool all = strcmp (catchup, "all") == 0, skip = strcmp (catchup, "skip") == 0;
-    int64_t was = row_int (row, "next"), at = was, last = -1;
+    int64_t at = row_int (row, "next"), last = -1;
     bool good = schedule_read (row_str (row, "schedule"), row_str (row, "timezone"), &cron, &zone,
                                why);
     if (!good)
@@ -125,14 +126,45 @@ s_put_due (buf_t *out, row_t row, int64_t now)
     bool more = at >= 0 && at <= now;
     if (good && !all && !more && last >= 0 && (!skip || now - last <= LATE_MAX))
         fires [count++] = (fire_t) { last, s_before (&cron, zone, last) };
-    buf_putf (out, "{\"job\":\"%s\",\"was\":%lld,\"next\":", row_str (row, "id"), (long long) was);
     if (good && at >= 0)
         buf_putf (out, "%lld,\"fires\":", (long long) at);
     else
         buf_puts (out, "null,\"fires\":");
     s_put_fires (out, fires, count);
     buf_putc (out, '}');
-    return good;
+}
+
+//  Many jobs have the same schedule, and are due together: it is reckoned once.
+static const char *
+s_due (hash_t *known, row_t row, int64_t now)
+{
+    char key [256];
+    snprintf (key, sizeof key, "%s|%s|%s|%s", row_str (row, "next"), row_str (row, "catchup"),
+              row_str (row, "timezone"), row_str (row, "schedule"));
+    char *entry = hash_get (known, text_of (key));
+    if (entry)
+        return entry;
+    buf_t out = { 0 };
+    s_put_due (&out, row, now);
+    buf_putc (&out, 0);
+    hash_put (known, text_of (key), out.data);
+    return (const char *) out.data;
+}
+
+static const char *
+s_batch (req_t *req, const db_result_t *due, int64_t now)
+{
+    hash_t *known = hash_new (free);
+    buf_t *batch = req_buf (req);
+    for (int n = 0; n < PQntuples (due->result); n++) {
+        row_t row = { due->result, n };
+        buf_putf (batch, "%s{\"job\":\"%s\",\"was\":%s,\"next\":", n ? "," : "[",
+                  row_str (row, "id"), row_str (row, "next"));
+        buf_puts (batch, s_due (known, row, now));
+    }
+    buf_put (batch, "]", 2);
+    hash_destroy (&known);
+    return (const char *) batch->data;
 }
 
 CO int64_t
@@ -142,19 +174,10 @@ schedule_fire (req_t *req, int64_t now)
     char text [24];
     snprintf (text, sizeof text, "%lld", (long long) now);
     for (;;) {
-        db_result_t due = req_db_try (req, DB_READ, "jobs_due", DB_PARAMS (text, "1000"));
-        int count = due.code == E_NONE ? PQntuples (due.result) : 0;
-        if (count == 0 || !runner_leads ())
+        db_result_t due = req_db_try (req, DB_READ, "jobs_due", DB_PARAMS (text, BATCH));
+        if (due.code != E_NONE || PQntuples (due.result) == 0 || !runner_leads ())
             return fired;
-        buf_t *batch = req_buf (req);
-        buf_putc (batch, '[');
-        for (int n = 0; n < count; n++) {
-            if (n)
-                buf_putc (batch, ',');
-            s_put_due (batch, (row_t) { due.result, n }, now);
-        }
-        buf_put (batch, "]", 2);
-        fired += rows_count (runner_write (req, "jobs_fire", (const char *) batch->data));
+        fired += rows_count (runner_write (req, "jobs_fire", s_batch (req, &due, now)));
         jobs.waiting = true;
     }
 }

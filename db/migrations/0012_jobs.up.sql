@@ -60,7 +60,6 @@ CREATE TABLE jobs.job_runs (
     started_at    timestamptz,
     completed_at  timestamptz,
     created_at    timestamptz NOT NULL DEFAULT now (),
-    UNIQUE (id, user_id),
     FOREIGN KEY (job_id, user_id) REFERENCES jobs.jobs (id, user_id) ON DELETE CASCADE
 );
 --  A time fires once, whoever tries.

@@ -21,7 +21,8 @@ SELECT extract (epoch FROM min (next_run_at))::bigint AS next FROM jobs WHERE en
 
 -- :name jobs_fire
 -- $1 jobs [{job, was, next, fires: [{at, from}]}], in Unix seconds. Rows: the runs that began to exist. A job that was
--- changed meanwhile (`was` is not its next firing any more) is left alone; a time fires once.
+-- changed meanwhile (`was` is not its next firing any more) is left alone; a time fires once. The events are those of
+-- base.live_add, all in one go: thousands may be due at once. The log of a run begins when it runs.
 WITH d AS (SELECT * FROM jsonb_to_recordset ($1::jsonb) AS d (job uuid, was bigint, next bigint, fires jsonb)),
      j AS (UPDATE jobs o SET next_run_at = to_timestamp (d.next) FROM d
             WHERE o.id = d.job AND o.enabled AND o.next_run_at = to_timestamp (d.was)
@@ -36,8 +37,15 @@ WITH d AS (SELECT * FROM jsonb_to_recordset ($1::jsonb) AS d (job uuid, was bigi
                   CASE WHEN j.max_concurrent_runs = 0 THEN skipped_why (0) ->> 'message' END
              FROM j CROSS JOIN LATERAL jsonb_to_recordset (j.fires) AS f (at bigint, "from" bigint)
            ON CONFLICT (job_id, scheduled_for) WHERE scheduled_for IS NOT NULL DO NOTHING
-           RETURNING *)
-SELECT r.id, r.state_detail, run_events (r) AS live FROM r
+           RETURNING *),
+     b AS (SELECT r.id, 'user:' || r.user_id || '/job_runs' AS ch, 'job_run.' || r.state_detail AS type, run_brief (r) AS data FROM r),
+     t AS (SELECT c.ch, coalesce ((SELECT max (l.off) FROM live_log l WHERE l.ch = c.ch), 0) AS top FROM (SELECT DISTINCT ch FROM b) c),
+     e AS (INSERT INTO live_log AS l (ch, off, key, type, data)
+           SELECT b.ch, t.top + row_number () OVER (PARTITION BY b.ch ORDER BY b.id), b.id::text, b.type, b.data FROM b JOIN t ON t.ch = b.ch
+           RETURNING l.*)
+SELECT e.key AS id, jsonb_build_object ('ch', e.ch, 'epoch', m.epoch, 'off', e.off, 'key', e.key, 'type', e.type, 'at', base.utc (e.at),
+                                        'data', e.data) AS live
+  FROM e CROSS JOIN live_meta m ORDER BY e.ch, e.off
 
 -- :name run_add
 -- $1 caller, $2 job, $3 parameters (over those of the job). No row: no such job.

@@ -21,8 +21,10 @@ from pathlib import Path
 
 import rows_bus
 import rows_http
+import rows_jobs
 import rows_life
 import rows_live
+import rows_sql
 from report import report
 from rows import Line, say
 from servers import Busbar, Missing, Postgres, Wrong
@@ -32,7 +34,8 @@ ROWS = {"bus": rows_bus.direct, "ready": rows_life.ready, "idle": rows_life.idle
         "door": rows_bus.door, "get": rows_http.reads, "post": rows_http.creates,
         "turns": rows_bus.turns, "fanout": rows_live.fanout, "latency": rows_live.latency,
         "slow": rows_live.slow, "memory": rows_live.memory, "mixed": rows_http.mixed,
-        "storm": rows_http.storm}
+        "storm": rows_http.storm, "schedules": rows_jobs.schedules,
+        "statements": rows_sql.statements}
 
 
 FAILED = "FAILED"
