@@ -101,10 +101,11 @@ static CO void
 s_source (req_t *req, row_t table, source_t *source)
 {
     const char *id = row_str (table, "data_source_id");
+    bus_reply_t why;
     if (id)
         source_load (req, req_user (req), id, "source_id", source);
-    else
-        source_guest (req, req_user (req), source);
+    else if (!source_guest (req, req_user (req), source, &why))
+        fail_reply (req, &why);
 }
 
 static CO look_t *
@@ -118,7 +119,7 @@ s_looked (req_t *req, const source_t *source, const char *sql, size_t limit, boo
     look->table = xstrdup (req_str (req, "table"));
     look->limit = limit;
     look->arrays = arrays;
-    if (!work_run (req, s_run, look))
+    if (!work_run (req, req_user (req), s_run, look))
         fail (req, E_UNAVAILABLE, "too many data sources are being asked; try again later");
     if (!look->good)
         fail (req, strcmp (look->contact->error, "took too long") == 0 ? E_TIMEOUT : E_UPSTREAM,

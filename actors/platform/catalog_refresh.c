@@ -118,12 +118,12 @@ s_survey_free (void *arg)
 }
 
 static CO survey_t *
-s_surveyed (req_t *req, const source_t *source, int64_t ms)
+s_surveyed (req_t *req, const char *user, const source_t *source, int64_t ms)
 {
     survey_t *survey = xcalloc (1, sizeof *survey);
     req_defer (req, s_survey_free, survey);
     survey->contact = source_contact (req, source, true, ms);
-    if (!work_run (req, s_survey, survey))
+    if (!work_run (req, user, s_survey, survey))
         contact_fail (survey->contact, "",
                       "too many data sources are being asked; try again later");
     return survey;
@@ -225,12 +225,16 @@ s_run (req_t *req)
     const char *source_id = *job->source ? job->source : NULL;
     counts_t counts = { 0 };
     source_t source;
+    bus_reply_t why;
     req_defer (req, s_job_end, job);
     if (source_id)
         source_load (req, job->user, source_id, NULL, &source);
-    else
-        source_guest (req, job->user, &source);
-    survey_t *survey = s_surveyed (req, &source, REFRESH_MS);
+    else if (!source_guest (req, job->user, &source, &why)) {
+        s_note (req, job->user, NULL, "failed", NULL, 0, &counts,
+                "your own tables are out of reach");
+        return;
+    }
+    survey_t *survey = s_surveyed (req, job->user, &source, REFRESH_MS);
     for (int n = 0; survey->good && n < survey->count; n++) {
         s_put (req, job->user, source_id, survey, n, &counts);
         s_note (req, job->user, source_id, "running", survey, n + 1, &counts, NULL);
@@ -329,11 +333,11 @@ catalog_refresh_own (req_t *req, const char *user)
 {
     counts_t counts = { 0 };
     source_t source;
-    if (s_is_fresh (req, user) || s_find (user, NULL))
-        return;
-    source_guest (req, user, &source);
-    survey_t *survey = s_surveyed (req, &source, OWN_MS);
+    bus_reply_t why;
     //  What was known is better than nothing.
+    if (s_is_fresh (req, user) || s_find (user, NULL) || !source_guest (req, user, &source, &why))
+        return;
+    survey_t *survey = s_surveyed (req, user, &source, OWN_MS);
     if (!survey->good) {
         log_warn ("own tables were not looked at", "user", user, "why", survey->contact->error);
         return;

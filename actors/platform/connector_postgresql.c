@@ -204,6 +204,23 @@ s_ready (contact_t *self, PGconn *conn, bool *stopped)
     return true;
 }
 
+//  As a constant of that kind would be; of texts PostgreSQL finds out itself what they are.
+static Oid
+s_oid (const cell_t *param)
+{
+    long long number = param->kind == CELL_INT ? strtoll (param->text.data, NULL, 10) : 0;
+    switch (param->kind) {
+    case CELL_BOOL:
+        return 16;
+    case CELL_INT:
+        return number >= INT32_MIN && number <= INT32_MAX ? 23 : 20;
+    case CELL_REAL:
+        return 701;
+    default:
+        return 0;
+    }
+}
+
 static bool
 s_failed (contact_t *self, const PGresult *result)
 {
@@ -219,14 +236,17 @@ s_query (contact_t *self, const char *sql, const cell_t *params, int count, cons
 {
     PGconn *conn = self->handle;
     const char **values = xcalloc ((size_t) count + 1, sizeof *values);
+    Oid *types = xcalloc ((size_t) count + 1, sizeof *types);
     bool stopped = false, enough = false, good = true, told = false;
-    for (int n = 0; n < count; n++)
+    for (int n = 0; n < count; n++) {
         values [n] = params [n].kind == CELL_NULL ? NULL : params [n].text.data;
-    if (!PQsendQueryParams (conn, sql, count, NULL, values, NULL, NULL, 0)) {
-        free (values);
-        return contact_fail (self, "08006", "connection lost");
+        types [n] = s_oid (&params [n]);
     }
+    int sent = PQsendQueryParams (conn, sql, count, types, values, NULL, NULL, 0);
     free (values);
+    free (types);
+    if (!sent)
+        return contact_fail (self, "08006", "connection lost");
     PQsetSingleRowMode (conn);
     while (good || PQstatus (conn) == CONNECTION_OK) {
         if (!s_ready (self, conn, &stopped)) {

@@ -16,6 +16,9 @@
 #include "actors/kit/guard.h"
 #include "connector.h"
 
+#define OPEN_MS 20000        //  to resolve, connect and log in
+#define TRY_MS 5000          //  for one address
+
 static const connector_t *const s_kinds [] = {
     &connector_postgresql, &connector_mysql, &connector_mariadb, &connector_sqlite, &connector_http,
     &connector_s3, &connector_trino };
@@ -228,7 +231,7 @@ s_try (contact_t *self, const struct addrinfo *at, char *why, size_t size)
         if (error == EINPROGRESS) {
             int64_t left = contact_left (self);
             error = ETIMEDOUT;
-            if (left && contact_wait (self, fd, POLLOUT, left < 5000 ? left : 5000) > 0)
+            if (left && contact_wait (self, fd, POLLOUT, left < TRY_MS ? left : TRY_MS) > 0)
                 getsockopt (fd, SOL_SOCKET, SO_ERROR, &error, &error_size);
         }
     }
@@ -290,10 +293,15 @@ s_reach (contact_t *self)
 bool
 contact_open (contact_t *self)
 {
+    int64_t whole = self->deadline, now = s_microseconds () / 1000;
+    //  Who does not even let us in is not waited for as long as a statement is.
+    if (whole > now + OPEN_MS)
+        self->deadline = now + OPEN_MS;
     //  A kind without host and port is a file.
-    if ((self->kind->where || s_position (self->kind, "host") >= 0) && !s_reach (self))
-        return false;
-    return self->kind->open (self);
+    bool good = ((!self->kind->where && s_position (self->kind, "host") < 0) || s_reach (self))
+                && self->kind->open (self);
+    self->deadline = whole;
+    return good;
 }
 
 bool

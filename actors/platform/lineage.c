@@ -164,15 +164,16 @@ s_note (req_t *req)
     note_t *note = req_arg (req);
     const char *source_id = *note->source ? note->source : NULL;
     source_t source;
+    bus_reply_t why;
     char error [100];
     buf_t *plan = req_buf (req), *edges = req_buf (req);
     req_defer (req, s_free, note);
     if (source_id)
         source_load (req, note->user, source_id, NULL, &source);
-    else
-        source_guest (req, note->user, &source);
+    else if (!source_guest (req, note->user, &source, &why))
+        return;
     note->contact = source_contact (req, &source, true, EXPLAIN_MS);
-    if (!work_run (req, s_explain, note) || !note->plan.size
+    if (!work_run (req, note->user, s_explain, note) || !note->plan.size
         || !json_read (buf_text (&note->plan), plan, error, sizeof error))
         return;
     tables_t *tables = req_alloc (req, sizeof *tables);

@@ -120,24 +120,25 @@ s_put_word (buf_t *out, const char *name, text_t value)
     buf_putc (out, '\'');
 }
 
-void
-source_guest (req_t *req, const char *user, source_t *out)
+bool
+source_guest (req_t *req, const char *user, source_t *out, bus_reply_t *why)
 {
     buf_t *body = req_buf (req), *text = req_buf (req);
     mp_put_map (body, 1);
     mp_pair_str (body, "user", user);
-    bus_reply_t reply = req_call (req, "guests.open", mp_none, mp_buf (body),
-                                  &(req_call_t){ .operator = true, .idempotent = true });
-    if (reply.status >= 400)
-        fail_reply (req, &reply);
+    *why = req_call (req, "guests.open", mp_none, mp_buf (body),
+                     &(req_call_t){ .operator = true, .idempotent = true });
+    if (why->status >= 400)
+        return false;
     char *server = guests_server (req_actor (req));
     buf_puts (text, server);
     free (server);
     s_put_word (text, "dbname", TEXT (GUESTS_DATABASE));
-    s_put_word (text, "user", mp_text (mp_get (reply.body, "role")));
-    s_put_word (text, "password", mp_text (mp_get (reply.body, "password")));
+    s_put_word (text, "user", mp_text (mp_get (why->body, "role")));
+    s_put_word (text, "password", mp_text (mp_get (why->body, "password")));
     *out = (source_t) { .name = "own tables", .kind = &connector_guest,
                         .config = { req_copy (req, buf_text (text)) } };
+    return true;
 }
 
 contact_t *
@@ -217,7 +218,7 @@ s_tried (req_t *req, const source_t *source)
     int64_t seconds = strtoll (actor_opt (req_actor (req), "source-test-timeout"), NULL, 10);
     contact_t *self = source_contact (req, source, true, seconds * 1000);
     req_defer (req, s_destroy, self);
-    if (!work_run (req, s_try, self))
+    if (!work_run (req, req_user (req), s_try, self))
         fail (req, E_UNAVAILABLE, "too many data sources are being asked; try again later");
     return self;
 }

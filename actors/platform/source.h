@@ -40,8 +40,8 @@ void source_unseal (req_t *req, const char *user, const connector_t *kind, row_t
 //  The user's source; 404 on `field` (NULL: of the path).
 CO void source_load (req_t *req, const char *user, const char *id, const char *field,
                      source_t *out);
-//  The user's schema in the guest database.
-CO void source_guest (req_t *req, const char *user, source_t *out);
+//  The user's schema in the guest database; false: `why` says why not.
+CO bool source_guest (req_t *req, const char *user, source_t *out, bus_reply_t *why);
 //  A connection to it, not yet open; must be over after `ms`.
 contact_t *source_contact (req_t *req, const source_t *source, bool read_only, int64_t ms);
 CO void source_test (req_t *req);

@@ -259,7 +259,7 @@ s_open (engine_run_t *run)
         return engine_fail (run, FAULT_USER, "",
                             "the statement names a parameter that is not given");
     stream->refs++;
-    if (!work_start (s_run, stream)) {
+    if (!work_start (run->user, s_run, stream)) {
         stream->refs--;
         return engine_fail (run, FAULT_PLATFORM, "", "too many data sources are being asked");
     }

@@ -7,10 +7,11 @@
 #include "actors/kit/actor.h"
 
 #define WORK_MAX 32          //  at once in a process
+#define WORK_MAX_EACH 8      //  for one user
 
-//  Run fn (arg) on a thread of its own; false: too many run.
-bool work_start (void (*fn) (void *arg), void *arg);
+//  Run fn (arg) on a thread of its own, for a user (UUID); false: too many run.
+bool work_start (const char *user, void (*fn) (void *arg), void *arg);
 //  The same, and wait for its end.
-CO bool work_run (req_t *req, void (*fn) (void *arg), void *arg);
+CO bool work_run (req_t *req, const char *user, void (*fn) (void *arg), void *arg);
 
 #endif
