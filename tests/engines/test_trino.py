@@ -1,0 +1,122 @@
+"""Statements at a real Trino: its own classes from Maven Central, a release that runs on Java 17."""
+
+import glob
+import os
+import pathlib
+import subprocess
+import sys
+
+import pytest
+
+HERE = pathlib.Path(__file__).resolve().parent
+sys.path.insert(0, str(HERE.parent / "api"))
+
+from client import User  # noqa: E402
+from stack import Stack, wait_for  # noqa: E402
+
+PLACE = pathlib.Path(os.environ.get("BUSBAR_BUILD", HERE.parents[1] / "build")).resolve() / "engines" / "trino"
+RESOLVE = "org.apache.maven.plugins:maven-dependency-plugin:3.6.1:build-classpath"
+BIG = "SELECT count(*) FROM tpch.sf1000.lineitem a CROSS JOIN tpch.sf1000.lineitem b"
+
+
+def java():
+    """Trino 435 wants Java 17 or a little later."""
+    homes = glob.glob("/usr/lib/jvm/java-17-*/bin/java")
+    if not homes:
+        pytest.skip("there is no Java 17")
+    return homes[0]
+
+
+def classpath():
+    """What mvn has fetched, once."""
+    path = PLACE / "classpath"
+    if not path.exists():
+        PLACE.mkdir(parents=True, exist_ok=True)
+        try:
+            done = subprocess.run(["mvn", "-q", "-B", "-f", HERE / "trino" / "pom.xml", RESOLVE,
+                                   f"-Dmdep.outputFile={path}", f"-Dmaven.repo.local={PLACE / 'm2'}"],
+                                  capture_output=True, text=True, check=False,
+                                  timeout=float(os.environ.get("TRINO_PATIENCE", "1800")))
+        except FileNotFoundError:
+            pytest.skip("there is no mvn to fetch Trino with")
+        except subprocess.TimeoutExpired:
+            pytest.skip("Maven Central is too slow")
+        if done.returncode:
+            why = [line for line in done.stdout.splitlines() if "ERROR" in line]
+            pytest.skip(f"Maven Central does not give it: {''.join(why[:1])[:300]}")
+    return path.read_text()
+
+
+@pytest.fixture(scope="module")
+def trino():
+    command = [java(), "-Xmx1g", "-cp", classpath(), str(HERE / "trino" / "Server.java")]
+    with open(PLACE / "server.log", "w", encoding="utf-8") as log:
+        server = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log, text=True)
+    for line in server.stdout:
+        if line.startswith("ready "):
+            break
+    else:
+        pytest.fail(f"Trino did not start: {PLACE / 'server.log'} says why")
+    yield line.split()[1]
+    server.kill()
+    server.wait()
+
+
+@pytest.fixture(scope="module")
+def ann(trino):
+    system = Stack(f"--set=platform.trino-url={trino}", "--set=platform.trino-catalog=tpch",
+                   "--set=platform.trino-schema=tiny").wait()
+    user = User(system.base)
+    user.token = user.post("/auth/signup", {"email": "ann@example.org", "password": "Correct-horse-7-battery"},
+                           expect=(200, 201))["token"]
+    yield user
+    user.close()
+    assert system.stop() == 0
+
+
+def execute(user, query, **body):
+    return user.post("/queries/execute?wait=60", {"query": query, "engine": "trino", **body}, timeout=90)
+
+
+def test_rows(ann):
+    answer = execute(ann, "SELECT nationkey, name FROM nation ORDER BY nationkey")
+    assert answer["success"], answer
+    assert answer["data"]["rowCount"] == 25 and answer["data"]["rows"][0] == {"nationkey": 0, "name": "ALGERIA"}
+
+
+def test_all_pages_of_a_large_result(ann):
+    answer = execute(ann, "SELECT orderkey FROM orders", row_limit=20000)
+    assert answer["success"] and answer["data"]["rowCount"] == 15000 and not answer["data"]["truncated"]
+
+
+def test_types(ann):
+    row = execute(ann, "SELECT 9007199254740993 AS a, DECIMAL '1.50' AS b, DATE '2026-01-31' AS c, ARRAY[1, 2] AS d, "
+                       "nan() AS e, CAST(NULL AS varchar) AS f, 'ü''' AS g")["data"]["rows"][0]
+    assert row == {"a": 9007199254740993, "b": "1.50", "c": "2026-01-31", "d": [1, 2], "e": "NaN", "f": None, "g": "ü'"}
+
+
+def test_parameters(ann):
+    answer = execute(ann, "SELECT name FROM nation WHERE regionkey = :region AND name < :name ORDER BY 1",
+                     parameters={"region": 3, "name": "O'"})
+    assert [row["name"] for row in answer["data"]["rows"]] == ["FRANCE", "GERMANY"], answer
+
+
+def test_session_goes_on(ann):
+    assert execute(ann, "USE memory.default")["success"]
+    assert execute(ann, "CREATE TABLE t AS SELECT 1 AS n")["data"]["rowCount"] == 1
+    assert execute(ann, "SELECT n FROM t")["data"]["rows"] == [{"n": 1}]
+    assert execute(ann, "USE tpch.tiny")["success"]
+
+
+def test_an_error_says_where(ann):
+    answer = execute(ann, "SELECT nothing FROM nation")
+    assert answer["success"] is False
+    assert answer["termination"]["code"] == "COLUMN_NOT_FOUND" and answer["termination"]["position"] == 8
+
+
+def test_cancel(ann):
+    begun = ann.post("/queries/execute?wait=0", {"query": BIG, "engine": "trino"}, expect=202)
+    path = f"/statements/{begun['statement_id']}"
+    wait_for(lambda: ann.get(path)["engine_id"], "it to run", patience=30)
+    ann.post(f"{path}/cancel", expect=(200, 202))
+    wait_for(lambda: ann.get(path)["state"] == "cancelled", "the end", patience=20)
