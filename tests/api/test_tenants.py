@@ -51,9 +51,13 @@ def possessions(sign_up):
     deployment = bob.post(f"/pipelines/{pipeline['id']}/deploy", {}, expect=201)
     etl = bob.post("/etl-pipelines", {"name": "e"}, expect=201)
     repository = bob.post("/repositories", {"name": "r", "url": "https://git.example.org/r.git"}, expect=201)
+    cluster = bob.post("/compute-clusters", {"name": "c", "compute_type": "dask"}, expect=201)
+    profile = bob.post("/cloud-profiles", {"name": "p", "provider": "aws", "region": "eu-central-1"},
+                       expect=201)
     organisation = bob.post("/organizations", {"name": "o"}, expect=201)
     bob.post(f"/workspaces/{notebook.workspace}/members", {"email": friend.user["email"]}, expect=201)
     return bob, {"workspace": notebook.workspace, "notebook": notebook.id, "execution": execution,
+                 "cluster": cluster["id"], "cloud profile": profile["id"],
                  "api key": key["id"], "repository": repository["id"],
                  "pipeline": pipeline["id"], "deployment": deployment["id"], "etl pipeline": etl["id"],
                  "organisation": organisation["id"], "user": bob.id,
