@@ -301,6 +301,7 @@ lint: check-sql
 	@tests/lint.sh $(SOURCES)
 
 include tools/install.mk
+include tools/engines.mk
 
 clean:
 	rm -rf $(BUILD)

@@ -299,7 +299,7 @@ s_put_level (writer_t *self, unsigned level, bool last)
     mp_put_map (out, count);
     for (unsigned n = 0; n < count; n++) {
         snprintf (text, sizeof text, "n%u.$", nodes [n]);
-        snprintf (of, sizeof of, "$[%u]", n);
+        snprintf (of, sizeof of, "States.ArrayGetItem($, %u)", n);
         mp_pair_str (out, text, of);
     }
     snprintf (text, sizeof text, "$.level%u", level);
