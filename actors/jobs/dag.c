@@ -194,7 +194,7 @@ verdict_t
 dag_verdict (const dag_t *dag, size_t task, const stand_t *stands, const char *const *outcomes)
 {
     const dag_task_t *self = &dag->tasks [task];
-    size_t good = 0, bad = 0, skipped = 0;
+    size_t good = 0, bad = 0;
     for (size_t n = 0; n < self->need_count; n++) {
         const need_t *need = &self->needs [n];
         stand_t stand = stands [need->task];
@@ -206,7 +206,6 @@ dag_verdict (const dag_t *dag, size_t task, const stand_t *stands, const char *c
             stand = STAND_SKIPPED;
         good += stand == STAND_SUCCESS;
         bad += stand == STAND_FAILED;
-        skipped += stand == STAND_SKIPPED;
     }
     if (self->need_count == 0)
         return TASK_RUNS;

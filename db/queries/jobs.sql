@@ -39,7 +39,7 @@ WITH d AS (SELECT * FROM jsonb_to_recordset ($1::jsonb) AS d (job uuid, was bigi
            ON CONFLICT (job_id, scheduled_for) WHERE scheduled_for IS NOT NULL DO NOTHING
            RETURNING *),
      b AS (SELECT r.id, 'user:' || r.user_id || '/job_runs' AS ch, 'job_run.' || r.state_detail AS type, run_brief (r) AS data FROM r),
-     t AS (SELECT c.ch, coalesce ((SELECT max (l.off) FROM live_log l WHERE l.ch = c.ch), 0) AS top FROM (SELECT DISTINCT ch FROM b) c),
+     t AS MATERIALIZED (SELECT c.ch, coalesce ((SELECT max (l.off) FROM live_log l WHERE l.ch = c.ch), 0) AS top FROM (SELECT DISTINCT ch FROM b) c),
      e AS (INSERT INTO live_log AS l (ch, off, key, type, data)
            SELECT b.ch, t.top + row_number () OVER (PARTITION BY b.ch ORDER BY b.id), b.id::text, b.type, b.data FROM b JOIN t ON t.ch = b.ch
            RETURNING l.*)
