@@ -245,13 +245,18 @@ lineage_note (const engine_run_t *run)
     s_next (req_actor (run->req));
 }
 
+//  Of a table that is gone the lineage may still be known.
 void
 catalog_lineage (req_t *req)
 {
-    const char *id = req_str (req, "source_id");
+    const char *id = req_str (req, "source_id"), *database = req_str (req, "database"),
+               *table = req_str (req, "table");
     source_t source;
     if (id)
         source_load (req, req_user (req), id, "source_id", &source);
-    reply_rows (req, 200, db_rows (req, "lineage_of", req_user (req), req_str (req, "database"),
-                                   req_str (req, "table"), id));
+    row_t rows = db_rows (req, "lineage_of", req_user (req), database, table, id);
+    if (row_none (rows)
+        && row_none (db_rows (req, "catalog_table", req_user (req), database, table, id)))
+        fail (req, E_NOT_FOUND, "table %s.%s not found", database, table);
+    reply_rows (req, 200, rows);
 }

@@ -298,6 +298,7 @@ def test_the_catalogue_is_ones_own(ann, bob, pg):
     bob.get("/data-catalog/databases/shop/tables", expect=404)
     bob.get(f"/data-catalog/databases?source_id={pg}", expect=404)
     bob.get(f"/data-catalog/databases/shop/tables/items/preview?source_id={pg}", expect=404)
+    bob.get("/data-catalog/databases/shop/tables/items/lineage", expect=404)
     bob.post("/data-catalog/refresh", {"source_id": pg}, expect=404)
     assert bob.get("/data-catalog/search?q=items") == []
 
