@@ -14,8 +14,8 @@ const field_t deploy_in [] = {
       .doc = "of " TARGET_AWS ": role_arn, region, runner_function_arn, http_connection_arn, "
              "athena_output, athena_workgroup" },
     { 0 } };
-const field_t target_in [] = { { "target", T_ENUM, NULLABLE, .values = TARGET_LOCAL "|" TARGET_AWS },
-                               { 0 } };
+const field_t target_in[] = { { "target", T_ENUM, NULLABLE, .values = TARGET_LOCAL "|" TARGET_AWS },
+                              { 0 } };
 
 #define DEPLOYMENT_FIELDS                                                                       \
     { "id", T_UUID }, { "user_id", T_UUID }, { "pipeline_id", T_UUID }, { "version", T_INT },   \
@@ -280,7 +280,8 @@ pipeline_deploy (req_t *req)
     bool local = strcmp (deploy->target, TARGET_LOCAL) == 0;
     deploy->timezone = req_str (req, "timezone") ? req_str (req, "timezone")
                                                  : row_str (row, "timezone");
-    //  That of the pipeline is for here; for elsewhere it would have to be asked for, and is refused.
+    //  That of the pipeline is for here; for elsewhere it would have to be asked for, and is
+    //  refused.
     deploy->schedule = req_has (req, "schedule") ? req_str (req, "schedule")
                        : local ? row_str (row, "schedule") : NULL;
     if (!schedule_read (deploy->schedule ? deploy->schedule : "@daily", deploy->timezone, &cron,
@@ -379,9 +380,10 @@ pipeline_undeploy (req_t *req)
     if (strcmp (row_str (row, "target"), TARGET_LOCAL) == 0)
         why = job ? s_remove_job (req, job, &theirs) : NULL;
     else
-        why = aws_remove (req, &(deploy_t) { .arn = row_str (row, "resource_arn"),
-                                             .profile = row_str (row, "cloud_profile_id"),
-                                             .config = s_parse (req, row_str (row, "config_text")) },
+        why = aws_remove (req,
+                          &(deploy_t){ .arn = row_str (row, "resource_arn"),
+                                       .profile = row_str (row, "cloud_profile_id"),
+                                       .config = s_parse (req, row_str (row, "config_text")) },
                           &theirs);
     if (why)
         fail (req, theirs ? E_CONFLICT : E_UPSTREAM, "%s", why);

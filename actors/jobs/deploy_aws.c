@@ -153,7 +153,8 @@ aws_prepare (req_t *req, deploy_t *deploy)
     char why [GRAPH_WHY];
     buf_t *json = req_buf (req);
     if (!s_setting (req, deploy, "role_arn"))
-        fail_field (req, E_CONFLICT, "config", "needs role_arn, the role that the state machine takes");
+        fail_field (req, E_CONFLICT, "config",
+                    "needs role_arn, the role that the state machine takes");
     const asl_t how = { .pipeline = deploy->pipeline, .name = deploy->name,
                         .runner = s_setting (req, deploy, "runner_function_arn"),
                         .athena_output = s_setting (req, deploy, "athena_output"),

@@ -54,7 +54,8 @@ s_node (reader_t *self, mp_t value)
     mp_t config = mp_get (value, "config"), data = mp_get (value, "data");
     if (mp_type (value) != MP_MAP || mp_type (mp_get (value, "id")) != MP_TEXT || id.size < 1
         || id.size > ID_MAX)
-        return s_wrong (self, "nodes [%zu] needs an id of 1 to %d bytes", graph->node_count, ID_MAX);
+        return s_wrong (self, "nodes [%zu] needs an id of 1 to %d bytes", graph->node_count,
+                        ID_MAX);
     for (size_t n = 0; n < id.size; n++)
         if ((unsigned char) id.data [n] < ' ' || id.data [n] == 127)
             return s_wrong (self, "nodes [%zu]: the id has control characters", graph->node_count);
@@ -64,8 +65,10 @@ s_node (reader_t *self, mp_t value)
     *node = (node_t) { .id = id, .all = value, .config = mp_type (config) == MP_MAP ? config
                        : mp_type (data) == MP_MAP ? data : value };
     if (!node_type_read (type, &node->type))
-        return s_wrong (self, "node %.*s: there is no type %.*s; there are sql, notebook, http, copy, "
-                        "branch and wait", shown, id.data, s_shown (type, 40), type.size ? type.data : "");
+        return s_wrong (self,
+                        "node %.*s: there is no type %.*s; there are sql, notebook, http, copy, "
+                        "branch and wait",
+                        shown, id.data, s_shown (type, 40), type.size ? type.data : "");
     graph->node_count++;
     char why [GRAPH_WHY - 120];
     if (!node_check (node, why, sizeof why))
@@ -144,8 +147,8 @@ s_edge (reader_t *self, mp_t value, size_t number)
     for (size_t n = 0; n < graph->edge_count; n++)
         if (graph->edges [n].from == edge.from && graph->edges [n].to == edge.to)
             return s_wrong (self, "nodes %.*s and %.*s are joined by two edges",
-                            (int) graph->nodes [edge.from].id.size, graph->nodes [edge.from].id.data,
-                            (int) graph->nodes [edge.to].id.size, graph->nodes [edge.to].id.data);
+                            (int)graph->nodes[edge.from].id.size, graph->nodes[edge.from].id.data,
+                            (int)graph->nodes[edge.to].id.size, graph->nodes[edge.to].id.data);
     graph->edges [graph->edge_count++] = edge;
     return true;
 }
@@ -267,8 +270,8 @@ graph_read (mp_t document, graph_t *graph, char why [GRAPH_WHY])
     *why = 0;
     if (mp_type (document) != MP_MAP)
         return s_wrong (&self, "must be an object with nodes and edges");
-    return s_nodes (&self, mp_get (document, "nodes")) && s_edges (&self, mp_get (document, "edges"))
-           && s_order (&self) && s_branches (&self);
+    return s_nodes (&self, mp_get (document, "nodes"))
+           && s_edges (&self, mp_get (document, "edges")) && s_order (&self) && s_branches (&self);
 }
 
 void

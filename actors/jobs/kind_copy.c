@@ -152,7 +152,8 @@ s_insert_records (req_t *req, const sink_t *sink, mp_t rows, mp_t *parameters)
 
 //  INSERT INTO t (a, b) VALUES ($1, $2), ($3, $4) and its parameters.
 static text_t
-s_insert_values (req_t *req, const sink_t *sink, mp_t rows, size_t first, size_t count, mp_t *parameters)
+s_insert_values (req_t *req, const sink_t *sink, mp_t rows, size_t first, size_t count,
+                 mp_t *parameters)
 {
     buf_t *text = req_buf (req), *values = req_buf (req);
     unsigned number = 1;
@@ -184,9 +185,10 @@ s_write_page (req_t *req, task_t *task, const sink_t *sink, mp_t rows, int64_t p
     for (size_t first = 0; first < count; first += step) {
         size_t some = count - first < step ? count - first : step;
         mp_t parameters, answer;
-        const char *id, *idem = req_print (req, "%s-w%lld-%zu", task->idem, (long long) page, first);
-        text_t query = sink->postgresql ? s_insert_records (req, sink, rows, &parameters)
-                                        : s_insert_values (req, sink, rows, first, some, &parameters);
+        const char *id, *idem = req_print (req, "%s-w%lld-%zu", task->idem, (long long)page, first);
+        text_t query = sink->postgresql
+                           ? s_insert_records (req, sink, rows, &parameters)
+                           : s_insert_values (req, sink, rows, first, some, &parameters);
         if (!s_statement (req, task, s_body (req, idem, query, sink->target, parameters, 0),
                           &answer, &id, end))
             return false;

@@ -69,7 +69,7 @@ s_wait (req_t *req, task_t *task)
 {
     if (!task->ref) {
         double ms = 1000 * mp_real (mp_get (task->config, "seconds"));
-        task_ref (req, task, req_print (req, "%lld", (long long) (s_clock () + (int64_t) ceil (ms))));
+        task_ref (req, task, req_print (req, "%lld", (long long)(s_clock () + (int64_t)ceil (ms))));
     }
     int64_t left = strtoll (task->ref, NULL, 10) - s_clock ();
     if (left > 0 && !task_wait (req, task, left))

@@ -169,8 +169,8 @@ s_check_copy (mp_t config, char *why, size_t size)
     for (size_t n = 0; good && n < name.size; n++) {
         char c = name.data [n];
         dots += c == '.';
-        good = (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '_'
-               || c == '.';
+        good = (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9')
+               || c == '_' || c == '.';
     }
     if (!good || dots > 1)
         snprintf (why, size, "table must be a name, or schema.name, of letters, digits and _");

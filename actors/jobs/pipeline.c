@@ -76,7 +76,8 @@ s_before_delete (req_t *req)
     if (row_none (row))
         fail (req, E_NOT_FOUND, "pipeline not found");
     if (row_str (row, "state_machine_arn"))
-        fail_field (req, E_CONFLICT, "status", "it is deployed to " TARGET_AWS ": undeploy it first");
+        fail_field (req, E_CONFLICT, "status",
+                    "it is deployed to " TARGET_AWS ": undeploy it first");
     if (!row_str (row, "job_id"))
         return;
     buf_t *params = req_buf (req);

@@ -1,5 +1,6 @@
-//  git_http.c -- the two requests of git's smart protocol: GET …/info/refs and POST …/git-upload-pack.
-//  What the server sends is pulled piece by piece, so a large pack needs no memory.
+//  git_http.c -- the two requests of git's smart protocol: GET …/info/refs and POST
+//  …/git-upload-pack. What the server sends is pulled piece by piece, so a large pack needs no
+//  memory.
 
 #include <stdio.h>
 #include <stdlib.h>

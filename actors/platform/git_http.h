@@ -1,5 +1,6 @@
-//  git_http.h -- how libgit2 reaches a server: its smart protocol over our own libcurl, so that every
-//  connection passes the guard of addresses, and a deadline or a wish to stop is heard at once.
+//  git_http.h -- how libgit2 reaches a server: its smart protocol over our own libcurl, so that
+//  every connection passes the guard of addresses, and a deadline or a wish to stop is heard at
+//  once.
 
 #ifndef GIT_HTTP_H
 #define GIT_HTTP_H

@@ -1,5 +1,5 @@
-//  mirror.h -- bare copies of git repositories: brought up to date, listed and read through libgit2.
-//  Every function here blocks and belongs on a thread, except mirror_init.
+//  mirror.h -- bare copies of git repositories: brought up to date, listed and read through
+//  libgit2. Every function here blocks and belongs on a thread, except mirror_init.
 
 #ifndef MIRROR_H
 #define MIRROR_H
@@ -26,8 +26,8 @@ typedef struct {
     int64_t size;                    //  of the copy, bytes
 } mirror_t;
 
-//  On the loop's thread, before anything else of git; only the first call does something. Nothing of
-//  the user's or the machine's git settings counts.
+//  On the loop's thread, before anything else of git; only the first call does something. Nothing
+//  of the user's or the machine's git settings counts.
 void mirror_init (void);
 
 //  Fetch the branch into the copy, which is made if need be. False: see line.error.

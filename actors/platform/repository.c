@@ -19,7 +19,8 @@ s_check_url (req_t *req)
             fail_field (req, E_INVALID, "url", "must not have blanks or backslashes");
     CURLU *url = curl_url ();
     char *scheme = NULL, *user = NULL, *host = NULL, *query = NULL;
-    bool good = url && curl_url_set (url, CURLUPART_URL, text, CURLU_NON_SUPPORT_SCHEME) == CURLUE_OK
+    bool good = url
+                && curl_url_set (url, CURLUPART_URL, text, CURLU_NON_SUPPORT_SCHEME) == CURLUE_OK
                 && curl_url_get (url, CURLUPART_SCHEME, &scheme, 0) == CURLUE_OK
                 && (strcmp (scheme, "https") == 0 || strcmp (scheme, "http") == 0)
                 && curl_url_get (url, CURLUPART_HOST, &host, 0) == CURLUE_OK;

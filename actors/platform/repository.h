@@ -1,4 +1,5 @@
-//  repository.h -- git repositories of users: fetched into bare copies, listed, read, imported from.
+//  repository.h -- git repositories of users: fetched into bare copies, listed, read, imported
+//  from.
 
 #ifndef REPOSITORY_H
 #define REPOSITORY_H

@@ -263,7 +263,8 @@ repository_resolve (req_t *req)
         if (row_none (row))
             fail_field (req, E_CONFLICT, "url", "is the address of none of your repositories");
         mirror->path = repository_copy (req, row_str (row, "id"));
-        mirror->bytes_max = strtoll (actor_opt (req_actor (req), "repository-size"), NULL, 10) << 20;
+        mirror->bytes_max = strtoll (actor_opt (req_actor (req), "repository-size"), NULL, 10)
+                            << 20;
         self->look = (look_t) { .copy = mirror->path, .path = s_path (req), .max = FILE_MAX,
                                 .out = req_buf (req) };
     }

@@ -1,5 +1,5 @@
-//  repository_sync.c -- fetching: libgit2 works on a thread of its own, a coroutine tells how far it
-//  is and keeps the row's lease. Whoever asked may wait for the end or not.
+//  repository_sync.c -- fetching: libgit2 works on a thread of its own, a coroutine tells how far
+//  it is and keeps the row's lease. Whoever asked may wait for the end or not.
 
 #include <pthread.h>
 #include <stdio.h>
@@ -205,7 +205,8 @@ s_new (req_t *req, row_t row, const char *token, const char *password)
     self->password = s_dup (password);
     self->copy = s_dup (repository_copy (req, self->id));
     mirror_t *mirror = &self->mirror;
-    repository_line (req, mirror, row, strtoll (actor_opt (actor, "repository-deadline"), NULL, 10));
+    repository_line (req, mirror, row,
+                     strtoll (actor_opt (actor, "repository-deadline"), NULL, 10));
     self->allow = s_dup (mirror->line.allow);
     mirror->url = self->url;
     mirror->branch = self->branch;

@@ -1,5 +1,5 @@
-//  fuzz_graph.c -- graphs of pipelines as strangers send them: what is read is in order, and becomes
-//  whole tasks and, where that is possible, a state machine.
+//  fuzz_graph.c -- graphs of pipelines as strangers send them: what is read is in order, and
+//  becomes whole tasks and, where that is possible, a state machine.
 
 #include <assert.h>
 #include <stdlib.h>

@@ -1,5 +1,5 @@
-//  test_graph.c -- graphs of pipelines: what is refused and how it is named, order, tasks, branches,
-//  and the state machines made of them.
+//  test_graph.c -- graphs of pipelines: what is refused and how it is named, order, tasks,
+//  branches, and the state machines made of them.
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -42,7 +42,8 @@ static void
 test_refusals_name_the_node (void **state)
 {
     (void) state;
-    static const struct { const char *json, *why; } cases [] = {
+    static const struct { const char *json, *why;
+    } cases[] = {
         { "[]", "must be an object with nodes and edges" },
         { "{\"nodes\":1}", "nodes must be an array" },
         { GRAPH ("1", ""), "nodes [0] needs an id of 1 to 80 bytes" },
@@ -55,12 +56,14 @@ test_refusals_name_the_node (void **state)
         { GRAPH ("{\"id\":\"a\",\"type\":\"wait\"}", ""), "node a: seconds is required" },
         { GRAPH ("{\"id\":\"a\",\"type\":\"wait\",\"seconds\":-1}", ""),
           "node a: seconds must be a number from 0 to 604800" },
-        { GRAPH ("{\"id\":\"a\",\"type\":\"sql\",\"config\":{}}", ""), "node a: query is required" },
+        { GRAPH ("{\"id\":\"a\",\"type\":\"sql\",\"config\":{}}", ""),
+          "node a: query is required" },
         { GRAPH ("{\"id\":\"a\",\"type\":\"notebook\",\"config\":{\"notebook_id\":\"x\"}}", ""),
           "node a: notebook_id must be an id" },
         { GRAPH ("{\"id\":\"a\",\"type\":\"http\",\"url\":\"file:///etc/passwd\"}", ""),
           "node a: url must begin with http:// or https://" },
-        { GRAPH ("{\"id\":\"a\",\"type\":\"http\",\"url\":\"http://x.y\",\"method\":\"CONNECT\"}", ""),
+        { GRAPH ("{\"id\":\"a\",\"type\":\"http\",\"url\":\"http://x.y\",\"method\":\"CONNECT\"}",
+                 ""),
           "node a: method must be one of GET|HEAD|POST|PUT|PATCH|DELETE" },
         { GRAPH ("{\"id\":\"a\",\"type\":\"copy\",\"query\":\"select 1\",\"table\":\"a;b\"}", ""),
           "node a: table must be a name, or schema.name, of letters, digits and _" },
@@ -71,15 +74,15 @@ test_refusals_name_the_node (void **state)
         { GRAPH (WAIT ("a"), EDGE ("a", "b")), "edges [0]: there is no node b" },
         { GRAPH (WAIT ("a") "," WAIT ("b"), EDGE ("a", "b") "," EDGE ("a", "b")),
           "nodes a and b are joined by two edges" },
-        { GRAPH (WAIT ("a") "," WAIT ("b"),
-                 "{\"from\":\"a\",\"to\":\"b\",\"condition\":\"true\"}"),
+        { GRAPH (WAIT ("a") "," WAIT ("b"), "{\"from\":\"a\",\"to\":\"b\",\"condition\":\"true\"}"),
           "node a is no branch: an edge from it has no condition" },
         { GRAPH (WAIT ("a"), EDGE ("a", "a")), "nodes form a cycle: a -> a" },
         { GRAPH (WAIT ("x") "," WAIT ("a") "," WAIT ("b") "," WAIT ("c"),
                  EDGE ("x", "a") "," EDGE ("a", "b") "," EDGE ("b", "c") "," EDGE ("c", "a")),
           "nodes form a cycle: b -> c -> a -> b" },
         { GRAPH (WAIT ("a") ",{\"id\":\"b\",\"type\":\"branch\",\"node\":\"a\"}", ""),
-          "node b: it asks about a, which is no node before it" } };
+          "node b: it asks about a, which is no node before it" }
+    };
     for (size_t n = 0; n < sizeof cases / sizeof *cases; n++) {
         char why [GRAPH_WHY];
         assert_false (reads (cases [n].json, why));
@@ -110,7 +113,8 @@ test_limits (void **state)
         buf_puts (&json, "],\"edges\":[");
         //  A chain the wrong way round: the worst case for the order.
         for (int n = 1; n < count; n++)
-            buf_putf (&json, "%s{\"source\":\"n%d\",\"target\":\"n%d\"}", n > 1 ? "," : "", n, n - 1);
+            buf_putf (&json, "%s{\"source\":\"n%d\",\"target\":\"n%d\"}", n > 1 ? "," : "", n,
+                      n - 1);
         buf_puts (&json, "]}");
         buf_putc (&json, 0);
         assert_int_equal (reads ((char *) json.data, why), count == GRAPH_NODES);
@@ -120,13 +124,16 @@ test_limits (void **state)
 }
 
 #define QUERY(id) "{\"id\":\"" id "\",\"type\":\"sql\",\"config\":{\"query\":\"select 1\"}}"
-#define DECIDE                                                                                 \
-    GRAPH ("{\"id\":\"late\",\"type\":\"sql\",\"data\":{\"query\":\"select 2\"}}," QUERY ("yes") "," \
-           QUERY ("no") ",{\"id\":\"if\",\"type\":\"branch\",\"config\":{\"node\":\"first\","   \
-           "\"path\":\"rows.0\",\"operator\":\">\",\"value\":3}}," QUERY ("first"),            \
-           EDGE ("first", "if") ",{\"from\":\"if\",\"to\":\"yes\",\"condition\":true},"        \
-           "{\"source\":\"if\",\"target\":\"no\",\"condition\":\"false\"},"                    \
-           EDGE ("yes", "late") "," EDGE ("no", "late"))
+#define DECIDE                                                                                     \
+    GRAPH ("{\"id\":\"late\",\"type\":\"sql\",\"data\":{\"query\":\"select 2\"}}," QUERY (         \
+               "yes") "," QUERY ("no") ",{\"id\":\"if\",\"type\":\"branch\",\"config\":{\"node\":" \
+                                       "\"first\","                                                \
+                                       "\"path\":\"rows.0\",\"operator\":\">\",\"value\":3}}"      \
+                                       "," QUERY ("first"),                                        \
+           EDGE ("first",                                                                          \
+                 "if") ",{\"from\":\"if\",\"to\":\"yes\",\"condition\":true},"                     \
+                       "{\"source\":\"if\",\"target\":\"no\",\"condition\":\"false\"}," EDGE (     \
+                           "yes", "late") "," EDGE ("no", "late"))
 
 static void
 test_order_and_tasks (void **state)
@@ -159,19 +166,22 @@ static void
 test_decisions (void **state)
 {
     (void) state;
-    static const struct { const char *config, *result; bool yes; } cases [] = {
+    static const struct { const char *config, *result; bool yes;
+    } cases[] = {
         { "{\"path\":\"a.b.1\",\"operator\":\"==\",\"value\":5}", "{\"a\":{\"b\":[4,5]}}", true },
         { "{\"path\":\"a.b.2\",\"operator\":\"exists\"}", "{\"a\":{\"b\":[4,5]}}", false },
         { "{\"path\":\"a\",\"operator\":\">\",\"value\":2.5}", "{\"a\":3}", true },
         { "{\"path\":\"a\",\"operator\":\">\",\"value\":2.5}", "{\"a\":\"3\"}", false },
         { "{\"path\":\"a\",\"operator\":\"!=\",\"value\":2.5}", "{\"a\":\"3\"}", true },
         { "{\"path\":\"a\",\"operator\":\"<=\",\"value\":\"b\"}", "{\"a\":\"aa\"}", true },
-        { "{\"path\":\"a\",\"operator\":\"contains\",\"value\":\"ell\"}", "{\"a\":\"hello\"}", true },
+        { "{\"path\":\"a\",\"operator\":\"contains\",\"value\":\"ell\"}", "{\"a\":\"hello\"}",
+          true },
         { "{\"path\":\"a\",\"operator\":\"contains\",\"value\":2}", "{\"a\":[1,2]}", true },
         { "{\"path\":\"a\",\"value\":true}", "{\"a\":true}", true },
         { "{\"path\":\"a\"}", "{\"a\":false}", true },
         { "{\"path\":\"x.y.z\",\"value\":null}", "7", true },
-        { "{\"value\":7}", "7", true } };
+        { "{\"value\":7}", "7", true }
+    };
     for (size_t n = 0; n < sizeof cases / sizeof *cases; n++) {
         buf_t config = { 0 }, result = { 0 };
         bool yes = node_decides (value_of (cases [n].config, &config),
@@ -234,7 +244,8 @@ check_machine (mp_t machine, machine_t *all)
                 check_machine (branch.value, all);
         }
         else if (text_is (type, "Task"))
-            assert_true (text_starts (mp_text (mp_get (it.value, "Resource")), "arn:aws:states:::"));
+            assert_true (
+                text_starts (mp_text (mp_get (it.value, "Resource")), "arn:aws:states:::"));
         else if (text_is (type, "Wait"))
             assert_int_equal (mp_type (mp_get (it.value, "Seconds")), MP_INT);
         else
@@ -284,20 +295,24 @@ test_state_machines (void **state)
     char why [GRAPH_WHY];
     char *text = machine_of (DECIDE, &whole, why);
     assert_non_null (text);
-    //  The branch asks, with care, for what the first node answered; what it leads to is conditional.
+    //  The branch asks, with care, for what the first node answered; what it leads to is
+    //  conditional.
     assert_non_null (strstr (text, "{\"Variable\":\"$.level0.n4.result['rows'][0]\","
                                    "\"NumericGreaterThan\":3}"));
-    assert_non_null (strstr (text, "\"n1: when\":{\"Type\":\"Choice\",\"Choices\":[{\"And\":[{\"And\":"
-                                   "[{\"Variable\":\"$.level1.n3.state\",\"StringEquals\":"
-                                   "\"succeeded\"},{\"Variable\":\"$.level1.n3.outcome\","
-                                   "\"StringEquals\":\"true\"}]}],\"Next\":\"n1 yes\"}],"
-                                   "\"Default\":\"n1: skipped\"}"));
+    assert_non_null (strstr (text,
+                             "\"n1: when\":{\"Type\":\"Choice\",\"Choices\":[{\"And\":[{\"And\":"
+                             "[{\"Variable\":\"$.level1.n3.state\",\"StringEquals\":"
+                             "\"succeeded\"},{\"Variable\":\"$.level1.n3.outcome\","
+                             "\"StringEquals\":\"true\"}]}],\"Next\":\"n1 yes\"}],"
+                             "\"Default\":\"n1: skipped\"}"));
     assert_non_null (strstr (text, "athena:startQueryExecution.sync"));
     free (text);
     free (text = machine_of (GRAPH (WAIT ("Level 0") "," WAIT ("n0: waited"), ""), &whole, why));
     assert_non_null (text);
     free (text = machine_of (GRAPH ("{\"id\":\"a\",\"type\":\"http\",\"url\":\"http://x.y/z\","
-                                    "\"max_retries\":2,\"timeout_seconds\":1.5}", ""), &whole, why));
+                                    "\"max_retries\":2,\"timeout_seconds\":1.5}",
+                                    ""),
+                             &whole, why));
     assert_non_null (text);
     buf_t id = { 0 };
     buf_puts (&id, "{\"nodes\":[{\"id\":\"a");
@@ -324,8 +339,10 @@ test_conditions (void **state)
     char why [GRAPH_WHY];
     for (size_t n = 0; n < sizeof good / sizeof *good + sizeof bad / sizeof *bad; n++) {
         size_t at = n < sizeof good / sizeof *good ? n : n - sizeof good / sizeof *good;
-        char *json = text_format (GRAPH (WAIT ("a") ",{\"id\":\"b\",\"type\":\"branch\",\"node\":\"a\",%s}",
-                                         EDGE ("a", "b")), at == n ? good [at] : bad [at]);
+        char *json =
+            text_format (GRAPH (WAIT ("a") ",{\"id\":\"b\",\"type\":\"branch\",\"node\":\"a\",%s}",
+                                EDGE ("a", "b")),
+                         at == n ? good[at] : bad[at]);
         char *text = machine_of (json, &whole, why);
         assert_int_equal (text != NULL, at == n);
         if (!text)
@@ -339,17 +356,22 @@ static void
 test_what_is_missing_is_named (void **state)
 {
     (void) state;
-    static const struct { const char *json, *why; } cases [] = {
-        { GRAPH (QUERY ("q"), ""), "node q: a sql node needs athena_output or runner_function_arn in "
-                                   "the config of the deployment" },
+    static const struct { const char *json, *why;
+    } cases[] = {
+        { GRAPH (QUERY ("q"), ""),
+          "node q: a sql node needs athena_output or runner_function_arn in "
+          "the config of the deployment" },
         { GRAPH ("{\"id\":\"h\",\"type\":\"http\",\"url\":\"http://x.y\"}", ""),
-          "node h: a http node needs http_connection_arn or runner_function_arn in the config of the "
+          "node h: a http node needs http_connection_arn or runner_function_arn in the config of "
+          "the "
           "deployment" },
         { GRAPH ("{\"id\":\"n\",\"type\":\"notebook\",\"notebook_id\":\"" ID "\"}", ""),
           "node n: a notebook node needs runner_function_arn in the config of the deployment" },
-        { GRAPH (WAIT ("a") ",{\"id\":\"b\",\"type\":\"wait\",\"seconds\":1,\"run_if\":\"ALL_DONE\"}",
-                 EDGE ("a", "b")),
-          "node b: run_if ALL_DONE is not possible on aws-step-functions" } };
+        { GRAPH (
+              WAIT ("a") ",{\"id\":\"b\",\"type\":\"wait\",\"seconds\":1,\"run_if\":\"ALL_DONE\"}",
+              EDGE ("a", "b")),
+          "node b: run_if ALL_DONE is not possible on aws-step-functions" }
+    };
     static const asl_t nothing = { .pipeline = ID, .name = "p" };
     for (size_t n = 0; n < sizeof cases / sizeof *cases; n++) {
         char why [GRAPH_WHY];
@@ -357,8 +379,11 @@ test_what_is_missing_is_named (void **state)
         assert_string_equal (why, cases [n].why);
     }
     char why [GRAPH_WHY];
-    assert_null (machine_of (GRAPH ("{\"id\":\"h\",\"type\":\"http\",\"url\":\"http://x.y\",\"body\":"
-                                    "{\"a\":[{\"b.$\":\"$\"}]}}", ""), &whole, why));
+    assert_null (
+        machine_of (GRAPH ("{\"id\":\"h\",\"type\":\"http\",\"url\":\"http://x.y\",\"body\":"
+                           "{\"a\":[{\"b.$\":\"$\"}]}}",
+                           ""),
+                    &whole, why));
     assert_string_equal (why, "node h: names in headers and body must not end with .$");
 }
 
