@@ -203,6 +203,12 @@ MEMCHECK_UNITS = $(filter-out $(foreach name,$(MEMCHECK_NOT),%/test_$(name)),$(U
 valgrind: all $(MEMCHECK_UNITS)
 	@UNITS="$(MEMCHECK_UNITS)" WRAP="$(MEMCHECK)" SUITES=none tests/run.sh $(BUILD)
 
+#  With real engines, fetched into the build directory; what cannot be fetched is skipped and says so.
+.PHONY: test-engines
+test-engines: all
+	@BUSBAR_BIN=$(abspath $(BUILD))/bin BUSBAR_BUILD=$(abspath $(BUILD)) BUSBAR_TEST_PATIENCE=180 \
+	    /usr/bin/python3 -m pytest -p no:cacheprovider -q -rs tests/engines
+
 #  Mixed load for a long time: nothing may grow. Samples are in build/soak.log.
 MINUTES ?= 30
 LOAD ?= 0.5
