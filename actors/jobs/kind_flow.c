@@ -169,5 +169,14 @@ s_http (req_t *req, task_t *task)
     return (task_end_t) { .code = TASK_SUCCEEDED, .result = s_result (req, &answer) };
 }
 
+static CO void
+s_cancel_http (req_t *req, task_t *task)
+{
+    (void) req;
+    if (task->inner->req)
+        fetch_break (task->inner->req);
+}
+
 //  What was sent may have been done: it is not sent again by itself.
-const task_kind_t http_kind = { .name = "http", .check = s_check_http, .run = s_http };
+const task_kind_t http_kind = { .name = "http", .check = s_check_http, .run = s_http,
+                                .cancel = s_cancel_http };

@@ -351,6 +351,14 @@ s_cancel (void *arg)
         s_queue (job);
 }
 
+void
+fetch_break (req_t *req)
+{
+    for (deferred_t *hook = req->on_cancel; hook; hook = hook->next)
+        if (hook->fn == s_cancel)
+            s_cancel (hook->arg);
+}
+
 static fetcher_t *
 s_fetcher (kit_t *kit)
 {

@@ -34,5 +34,7 @@ typedef struct {
 //  resolution, before connect; only http and https (mail: smtp, smtps); no proxy, no redirects
 //  followed, no netrc.
 CO fetched_t fetch (req_t *req, const fetch_t *what);
+//  What this request fetches now is broken off; fetch answers "broken off".
+void fetch_break (req_t *req);
 
 #endif

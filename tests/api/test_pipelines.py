@@ -284,6 +284,16 @@ def test_what_http_nodes_cannot_do(ann, hooks, url, why):
     assert why in json.dumps(done["tasks"])
 
 
+def test_an_http_node_is_broken_off(ann, hooks):
+    pipeline = make(ann, graph(node("a", "http", url=f"http://{hooks.where}/slow", timeout=60)))
+    deploy(ann, pipeline)
+    begun = ann.post(f"/pipelines/{pipeline['id']}/run", {}, expect=201)
+    wait_for(lambda: any(call[1] == "/slow" for call in hooks.asked), "the request")
+    ann.post(f"/job-runs/{begun['id']}/cancel", {}, expect=202)
+    done = ended(ann, begun, 15)
+    assert (done["state_detail"], states(done)) == ("cancelled", {"a": "cancelled"})
+
+
 def test_sql_and_copy(ann):
     ann.post("/queries/execute", {"query": "create table copied (n int, word text)"})
     flow = graph(node("copy", "copy", query="select g as n, 'w' || g as word from generate_series (1, 450) g",
