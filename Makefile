@@ -307,7 +307,6 @@ lint: check-sql
 	@tests/lint.sh $(SOURCES)
 
 include tools/install.mk
-include tools/engines.mk
 
 clean:
 	rm -rf $(BUILD)
