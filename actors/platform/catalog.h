@@ -51,11 +51,11 @@ engine_noted_t lineage_note;
             .spec.idempotent = true, .spec.doc = "Columns of a table"),                         \
     ACTION ("data_catalog.preview", "GET",                                                      \
             "/data-catalog/databases/:database/tables/:table/preview", catalog_preview,         \
-            .spec.in = preview_in, .spec.out = preview_out, .spec.limit = LIMIT_HEAVY,          \
-            .spec.idempotent = true, .spec.doc = "The first rows of a table"),                  \
+            .spec.in = preview_in, .spec.out = preview_out, .spec.idempotent = true,            \
+            .spec.doc = "The first rows of a table"),                                           \
     ACTION ("data_catalog.statistics", "POST",                                                  \
             "/data-catalog/databases/:database/tables/:table/statistics", catalog_statistics,   \
-            .spec.in = catalog_table_in, .spec.timeout = 90000, .spec.limit = LIMIT_HEAVY,      \
+            .spec.in = catalog_table_in, .spec.timeout = 90000,                                 \
             .spec.doc = "Count rows, nulls and different values, and keep that"),               \
     ACTION ("data_catalog.lineage", "GET",                                                      \
             "/data-catalog/databases/:database/tables/:table/lineage", catalog_lineage,         \

@@ -64,7 +64,7 @@ engine_sources_t source_engine;
             .spec.in = source_test_in, .spec.out = source_test_out, .spec.limit = LIMIT_HEAVY,  \
             .spec.doc = "Try what a data source would be, or is ({id}), without saving it"),    \
     ACTION ("data_sources.test_one", "POST", "/data-sources/:id/test", source_test_one,         \
-            .spec.out = source_test_out, .spec.key = "user", .spec.limit = LIMIT_HEAVY,         \
+            .spec.out = source_test_out, .spec.key = "user",                                    \
             .spec.events = "data_source.updated", .spec.doc = "Try a data source, step by step")
 
 #endif
