@@ -80,7 +80,7 @@ s_on_ended (void *arg, const char *why)
 }
 
 static void
-s_begin (clusters_t *clusters, cluster_t *self, mp_t runtime)
+s_begin (clusters_t *clusters, cluster_t *self, bool attach, mp_t runtime)
 {
     const nodes_conf_t conf = { self->id, self->type, self->target };
     const nodes_calls_t calls = { s_on_begun, s_on_said, s_on_ended, self };
@@ -89,7 +89,7 @@ s_begin (clusters_t *clusters, cluster_t *self, mp_t runtime)
     self->lost = 0;
     self->began = loop_now (clusters->actor->loop);
     self->report = (report_t) { 0 };
-    if (mp_type (runtime) == MP_MAP)
+    if (attach)
         self->nodes = self->provider->attach (self->provider, &conf, runtime, &calls, &why);
     else
         self->nodes = self->provider->start (self->provider, &conf, &calls, &why);
@@ -143,15 +143,8 @@ cluster_adopt (req_t *req, row_t row)
     char error [64];
     mp_t runtime = text && json_read (text_of (text), room, error, sizeof error) ? mp_buf (room)
                                                                                  : mp_none;
-    if (s_in (self, "provisioning"))
-        s_begin (clusters, self, mp_none);
-    else {
-        //  Without a runtime the row promises what is not there.
-        buf_t *none = req_buf (req);
-        mp_put_map (none, 0);
-        s_begin (clusters, self, mp_empty (runtime) ? mp_buf (none) : runtime);
-        self->lost = mp_int (mp_get (runtime, "lost"));
-    }
+    s_begin (clusters, self, !s_in (self, "provisioning"), runtime);
+    self->lost = mp_int (mp_get (runtime, "lost"));
     if (self->nodes && s_in (self, "stopping|restarting"))
         self->provider->stop (self->nodes, false);
     cluster_settle (clusters, self);
@@ -221,7 +214,7 @@ s_settle_end (req_t *req, const char *id)
         return false;
     }
     if (s_in (self, "restarting")) {
-        s_begin (clusters_of (req), self, mp_none);
+        s_begin (clusters_of (req), self, false, mp_none);
         if (self->nodes)
             return true;
     }
