@@ -4,6 +4,7 @@ import hashlib
 import hmac
 import http.server
 import pathlib
+import shutil
 import socket
 import socketserver
 import sqlite3
@@ -188,7 +189,7 @@ class World:
                              "INSERT INTO items VALUES (1, 'tea', 2.5, x'00ff'), (2, 'cake', NULL, NULL);"
                              "CREATE VIEW names AS SELECT name FROM items;")
         db.close()
-        outside = pathlib.Path(tempfile.mkdtemp(prefix="bbo", dir="/tmp"))
+        outside = self.outside = pathlib.Path(tempfile.mkdtemp(prefix="bbo", dir="/tmp"))
         outside.chmod(0o755)
         with sqlite3.connect(outside / "other.db") as db:
             db.execute("CREATE TABLE t (a)")
@@ -217,6 +218,8 @@ class World:
         self.pg.close()
         for part in self.parts:
             part.stop()
+        for directory in (self.files, self.outside):
+            shutil.rmtree(directory, ignore_errors=True)
         return code
 
     def config(self, kind, **changes):
