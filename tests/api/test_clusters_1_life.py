@@ -221,3 +221,10 @@ def test_a_deleted_one_leaves_nothing(ann, stack):
     sockets = pathlib.Path(stack.var / "v" / "c")
     wait_for(lambda: not [path for path in sockets.iterdir() if gone.id in path.name],
              "the end of its sockets")
+
+
+def test_the_database_goes_while_it_begins(cluster, stack):
+    cluster.start()
+    stack.wait_restarted("postgres", stack.kill("postgres"))
+    wait_for(lambda: cluster.user.request("GET", cluster.path).status_code == 200, "the database", 30)
+    cluster.is_at("running", workers=1)
