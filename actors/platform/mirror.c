@@ -129,6 +129,17 @@ s_find (mirror_t *self, git_remote *remote, char reference [300])
     return false;
 }
 
+//  No address is rewritten by settings; looking whether one is leaks in libgit2 1.5 of Debian, too.
+static git_remote *
+s_remote (const mirror_t *self, git_repository *repository)
+{
+    git_remote_create_options options = GIT_REMOTE_CREATE_OPTIONS_INIT;
+    git_remote *remote = NULL;
+    options.repository = repository;
+    options.flags = GIT_REMOTE_CREATE_SKIP_INSTEADOF | GIT_REMOTE_CREATE_SKIP_DEFAULT_FETCHSPEC;
+    return git_remote_create_with_opts (&remote, self->url, &options) == 0 ? remote : NULL;
+}
+
 static bool
 s_connect (mirror_t *self, git_remote *remote)
 {
@@ -175,7 +186,7 @@ mirror_sync (mirror_t *self)
     bool good = false;
     if (git_repository_init (&repository, self->path, 1) != 0)
         s_fail (self, false, "no place for the repository");
-    else if (git_remote_create_anonymous (&remote, repository, self->url) != 0)
+    else if (!(remote = s_remote (self, repository)))
         s_fail (self, true, "the address is not one of a repository");
     else
         good = s_download (self, repository, remote);
@@ -188,10 +199,10 @@ mirror_sync (mirror_t *self)
 bool
 mirror_resolve (mirror_t *self)
 {
-    git_remote *remote = NULL;
+    git_remote *remote = s_remote (self, NULL);
     char reference [300];
     bool good = false;
-    if (git_remote_create_detached (&remote, self->url) != 0)
+    if (!remote)
         s_fail (self, true, "the address is not one of a repository");
     else
         good = s_connect (self, remote) && s_find (self, remote, reference);
