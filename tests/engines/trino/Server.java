@@ -10,13 +10,20 @@ class Server
 {
     public static void main (String [] arguments) throws Exception
     {
+        //  Its logging takes the place of System.out.
+        var out = System.out;
+        //  What could not start leaves threads behind that would keep it alive.
+        Thread.currentThread ().setUncaughtExceptionHandler ((thread, why) -> {
+            why.printStackTrace ();
+            System.exit (1);
+        });
         var runner = DistributedQueryRunner.builder (TestingSession.testSessionBuilder ().build ())
             .setNodeCount (1).build ();
         runner.installPlugin (new TpchPlugin ());
         runner.createCatalog ("tpch", "tpch", Map.of ());
         runner.installPlugin (new MemoryPlugin ());
         runner.createCatalog ("memory", "memory", Map.of ());
-        System.out.println ("ready " + runner.getCoordinator ().getBaseUrl ());
+        out.println ("ready " + runner.getCoordinator ().getBaseUrl ());
         Thread.currentThread ().join ();
     }
 }
