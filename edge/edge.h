@@ -449,6 +449,12 @@ bool directory_each (edge_t *edge, size_t *at, const char **name, size_t *up);
 
 //  ---------------------------------------------------------------- who asks (auth.c)
 
+static inline bool
+credential_is_ticket (text_t credential)
+{
+    return text_starts (credential, TICKET_PREFIX);
+}
+
 //  Shared by the requests and connections of one token; referenced. When `revoked` turns true
 //  live_revoked is called.
 struct session {
