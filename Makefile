@@ -115,8 +115,8 @@ $(BUILD)/unit/%: $(BUILD)/obj/tests/unit/%.o $(call obj,$(UNIT_HELP)) $(LIBS)
 	    $(call lib,cmocka) $(EDGE_LIBS) $(KIT_LIBS)
 
 #  Kernels are driven without the actor around them.
-KERNEL_PARTS := $(wildcard $(patsubst %,actors/kernels/%.c,signer lenient jupyter packet process spawner \
-    seccomp sandbox sandbox_argv output))
+KERNEL_PARTS := $(wildcard $(patsubst %,actors/kernels/%.c,signer lenient jupyter jupyter_line packet process \
+    spawner seccomp sandbox sandbox_argv output))
 KERNEL_TESTS := $(patsubst %,$(BUILD)/unit/test_%,jupyter sandbox output)
 $(KERNEL_TESTS): $(call obj,$(KERNEL_PARTS))
 $(KERNEL_TESTS): UNIT_LIBS = $(LIBS_kernels)
@@ -241,7 +241,7 @@ $(BUILD)/bench/%: $(BUILD)/obj/tests/bench/%.o $(LIBPROTO)
 
 #  The sources of proto once more, instrumented; a fuzz target is one file, what it needs of them, and
 #  the parts named here.
-FUZZ_jupyter := actors/kernels/lenient.c actors/kernels/signer.c actors/kernels/output.c
+FUZZ_jupyter := actors/kernels/jupyter_line.c actors/kernels/lenient.c actors/kernels/signer.c actors/kernels/output.c
 FUZZ_frame := edge/frame.c
 FUZZ_live := edge/live.c edge/client.c edge/channel.c edge/sub.c edge/session.c edge/rules.c
 FUZZ_multipart := edge/multipart.c
