@@ -82,7 +82,7 @@ struct call {
     bool exposed;                    //  some actor may have executed it
     bool fresh;                      //  the ttl in `frame` is right: it never waited
     uint8_t attempts;
-    int64_t born, deadline;          //  ms of bus_clock
+    int64_t born, deadline;          //  ms of clock_ms
     group_t *group;                  //  whose method it is; NULL in limbo and for slot calls
     instance_t *instance;            //  where it flies, or the only one it waits for
     uint64_t frame_no;               //  frame of the link's outbox it went into
@@ -224,7 +224,6 @@ struct bus {
     bus_stats_t stats;
 };
 
-int64_t bus_clock (void);            //  ms; fresh also between two turns of a nested loop
 void bus_wake (bus_t *self);         //  run the end-of-turn work
 bool bus_through_door (const bus_t *self);
 
