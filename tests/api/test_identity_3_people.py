@@ -255,6 +255,19 @@ def test_bad_organisations(sign_up, bob):
     user.get("/organizations/not-an-id", expect=404)
 
 
+def test_a_refused_change_of_members_may_be_made_again(sign_up):
+    owner, member, third = sign_up("decides"), sign_up("asks"), sign_up("waits")
+    org = owner.post("/organizations", {"name": "Gate"}, expect=201)["id"]
+    path, body, key = f"/organizations/{org}/members", {"user_id": third.id}, {"Idempotency-Key": uuid.uuid4().hex}
+    owner.post(path, {"user_id": member.id, "role": "viewer"}, expect=201)
+    member.request("POST", path, body, headers=key, expect=403)
+    owner.post(path, {"user_id": member.id, "role": "admin"}, expect=201)
+    first = member.request("POST", path, body, headers=key, expect=201)
+    second = member.request("POST", path, body, headers=key, expect=201)
+    assert second.json() == first.json() and second.headers["idempotency-replayed"] == "true"
+    assert set(first.json()) >= {"user_id", "role", "created_at"} and "_id" not in first.json()
+
+
 def test_members_hear_their_organisation(sign_up):
     owner, member = sign_up("speaks"), sign_up("hears")
     org = owner.post("/organizations", {"name": "Ears"}, expect=201)["id"]
