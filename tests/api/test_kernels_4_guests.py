@@ -1,5 +1,7 @@
 """What SQL of users may not do to the server and to others, through cells; and that it can't fill the disk."""
 
+from concurrent.futures import ThreadPoolExecutor
+
 import pytest
 
 from conftest import PASSWORD
@@ -44,6 +46,13 @@ def refused(notebook, code, *states):
     assert not states or answer["error"].split(":")[0].removeprefix("SQLSTATE ") in states, (code, answer["error"])
     assert "/" not in answer["error"].split(":", 1)[1] or "/" in code, answer["error"]
     return answer["error"]
+
+
+def test_many_come_for_the_first_time_at_once(small):
+    notebooks = [guest(small, f"new{number}") for number in range(8)]
+    with ThreadPoolExecutor(len(notebooks)) as pool:
+        answers = list(pool.map(lambda notebook: notebook.run("SELECT 1 AS one"), notebooks))
+    assert [answer["error"] for answer in answers if not answer["success"]] == []
 
 
 #  ---------------------------------------------------------------- the disk
