@@ -15,6 +15,7 @@
 #define PARTS_MAX 64         //  frames of a message that we look at
 #define NUDGE_EVERY 250      //  ms between handshake requests
 #define IDLE_LATE 2000       //  ms after a reply without idle until we look for it, again and again
+#define REPLY_LATE 500       //  ms after an idle without reply until we do
 #define TURN_MESSAGES 64     //  received before other descriptors get their share
 #define TURN_BYTES (8 << 20)
 
@@ -88,17 +89,19 @@ s_on_timer (void *arg)
     jupyter_t *self = arg;
     if (!self->ready)
         s_nudge (self);
-    //  Publishing may lose what a slow reader has no room for, the idle too. What is published for
-    //  a later request comes behind it: when that arrives, the idle will not come any more.
-    else if (self->replied && !self->idled) {
+    //  Publishing may lose what a slow reader has no room for, the idle too. And a request that is
+    //  interrupted before its code begins is dropped without a reply. What comes for a later request
+    //  comes behind either: when that arrives, neither will come any more.
+    else if (self->replied != self->idled) {
         char id [JUPYTER_ID];
         s_request (self, JUPYTER_SHELL, "kernel_info_request", TEXT ("{}"), TEXT ("{}"), id);
-        ltimer_set (self->timer, IDLE_LATE);
+        ltimer_set (self->timer, self->replied ? IDLE_LATE : REPLY_LATE);
     }
 }
 
 //  ---- what came ----
 
+//  Without a reply it was aborted.
 static void
 s_finish (jupyter_t *self)
 {
@@ -111,7 +114,8 @@ s_finish (jupyter_t *self)
     buf_t reply = self->reply;
     self->reply = (buf_t) { 0 };
     mp_t content = mp_buf (&reply);
-    self->life.finished (self->life.arg, text_of (id), mp_text (mp_get (content, "status")),
+    self->life.finished (self->life.arg, text_of (id),
+                         self->replied ? mp_text (mp_get (content, "status")) : TEXT ("aborted"),
                          content);
     buf_free (&reply);
 }
@@ -132,11 +136,31 @@ s_ready_when_nudged (jupyter_t *self, text_t parent, bool reply, bool idle)
         }
 }
 
+//  The number in an id of ours, 0 for others.
+static uint64_t
+s_number (const jupyter_t *self, text_t id)
+{
+    size_t size = strlen (self->session);
+    uint64_t number = 0;
+    if (!text_starts (id, self->session) || id.size < size + 2 || id.size > size + 20)
+        return 0;
+    for (size_t at = size + 1; at < id.size; at++)
+        number = number * 10 + (uint64_t) (id.data [at] - '0');
+    return number;
+}
+
 static void
 s_on_reply (jupyter_t *self, const jupyter_message_t *message)
 {
-    if (text_is (message->type, "kernel_info_reply"))
+    if (text_is (message->type, "kernel_info_reply")) {
         s_ready_when_nudged (self, message->parent, true, false);
+        if (self->running [0] && self->idled && !self->replied
+            && s_number (self, message->parent) > self->running_number) {
+            self->stats.lost_replies++;
+            s_finish (self);
+            return;
+        }
+    }
     if (!text_is (message->type, "execute_reply") || !self->running [0]
         || !text_is (message->parent, self->running) || self->replied)
         return;
@@ -150,19 +174,6 @@ s_on_reply (jupyter_t *self, const jupyter_message_t *message)
         s_finish (self);
     else
         ltimer_set (self->timer, IDLE_LATE);
-}
-
-//  The number in an id of ours, 0 for others.
-static uint64_t
-s_number (const jupyter_t *self, text_t id)
-{
-    size_t size = strlen (self->session);
-    uint64_t number = 0;
-    if (!text_starts (id, self->session) || id.size < size + 2 || id.size > size + 20)
-        return 0;
-    for (size_t at = size + 1; at < id.size; at++)
-        number = number * 10 + (uint64_t) (id.data [at] - '0');
-    return number;
 }
 
 static void
@@ -184,6 +195,8 @@ s_on_status (jupyter_t *self, const jupyter_message_t *message)
     }
     if (self->idled && self->replied)
         s_finish (self);
+    else if (self->idled)
+        ltimer_set (self->timer, REPLY_LATE);
 }
 
 static void

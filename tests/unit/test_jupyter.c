@@ -230,6 +230,28 @@ test_python_is_interrupted (void **state)
     s_interrupt (python_argv, "import time\nprint ('go', flush = True)\ntime.sleep (60)", "error");
 }
 
+//  An interrupt between the arrival of a request and its first line: ipykernel drops the request.
+static void
+test_a_request_that_gets_no_reply_is_aborted (void **state)
+{
+    (void) state;
+    bench_t bench;
+    bench_open (&bench, &conf);
+    bench_start (&bench, python_argv);
+    bench_run (&bench, "handlers = get_ipython ().kernel.shell_handlers\n"
+                       "real = handlers ['execute_request']\n"
+                       "def early (*_):\n"
+                       "    handlers ['execute_request'] = real\n"
+                       "    raise KeyboardInterrupt\n"
+                       "handlers ['execute_request'] = early");
+    assert_string_equal (bench.verdict, "ok");
+    bench_run (&bench, "'never begun'");
+    assert_string_equal (bench.verdict, "aborted");
+    assert_int_equal (jupyter_stats (bench.jupyter)->lost_replies, 1);
+    assert_string_equal (bench_run (&bench, "'still ' + 'here'"), "'still here'");
+    bench_close (&bench);
+}
+
 static void
 test_r_is_interrupted (void **state)
 {
@@ -293,6 +315,7 @@ main (int argc, char **argv)
         cmocka_unit_test (test_python_asks_and_is_answered),
         cmocka_unit_test (test_r_runs_cells),
         cmocka_unit_test (test_python_is_interrupted),
+        cmocka_unit_test (test_a_request_that_gets_no_reply_is_aborted),
         cmocka_unit_test (test_r_is_interrupted),
         cmocka_unit_test (test_a_kernel_dies_and_it_is_told),
         cmocka_unit_test (test_a_gigabyte_is_dropped_unread),
