@@ -139,10 +139,11 @@ def test_what_a_statement_leaves_behind_ends_with_it(notebook, code):
 
 
 @pytest.mark.parametrize("code, states", [
-    ("SELECT n FROM generate_series(1, 1000000000000) n ORDER BY n DESC", ("53400",)),
-    ("SELECT repeat('x', 300000000)", ("08006", "54000", "22000")),
+    ("SELECT repeat(n::text, 20000) AS t FROM generate_series(1, 1000000) n ORDER BY t", ("53400",)),
+    ("SELECT repeat('x', 50000000)", ("08006", "54000", "22000")),
     ("SELECT repeat('x', 2000000000)", ("54000", "22000", "08006", "53200")),
-    ("SELECT " + "(" * 20000 + "1" + ")" * 20000, ("54001", "42601"))])
+    ("SELECT " + "(" * 20000 + "1" + ")" * 20000, ("54001", "42601"))],
+    ids=["sort", "row", "value", "parentheses"])
 def test_bombs_hurt_who_throws_them(notebook, neighbour, code, states):
     assert refused(notebook, code, *states)
     assert neighbour.run("SELECT 1 AS one")["data"]["rows"] == [{"one": 1}]
