@@ -366,8 +366,8 @@ def test_a_session_that_ends_takes_its_connections_with_it(known):
 
 
 def test_a_token_that_runs_out_ends_the_connection(known):
-    guest = known.guest(known.web, token(sub="42", exp=int(time.time()) + 2))
-    wait_for(lambda: guest._bus.failure, "the end of the token", 5)
+    guest = known.guest(known.web, token(sub="42", exp=int(time.time()) + 4))
+    wait_for(lambda: guest._bus.failure, "the end of the token")
     assert "expired" in guest._bus.failure.text
 
 

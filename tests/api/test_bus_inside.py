@@ -124,10 +124,14 @@ def test_no_call_is_lost_when_the_broker_is_killed(bus):
     assert set(answers) == {"svc.1"}
 
 
-def test_everybody_is_back_within_a_second_after_a_broker_restart(bus):
-    bus.heartbeat = 500
+def restart(bus, heartbeat):
+    bus.heartbeat = heartbeat
     bus.kill()
     bus.start()
+
+
+def test_everybody_is_back_within_a_second_after_a_broker_restart(bus):
+    restart(bus, heartbeat=500)
     client = bus.client()
     for n in range(3):
         bus.actor(slot=f"svc.{n}", client=client)
@@ -150,6 +154,7 @@ def test_everybody_is_back_within_a_second_after_a_broker_restart(bus):
 
 
 def test_a_dead_actor_is_gone_at_once_for_everybody(bus):
+    restart(bus, heartbeat=2000)
     watchers = [bus.client() for _ in range(2)]
     child = bus.actor(client=watchers[0])
     wait_for(lambda: "svc.1" in watchers[1].directory, "the actor")
@@ -157,7 +162,7 @@ def test_a_dead_actor_is_gone_at_once_for_everybody(bus):
     child.kill()
     for watcher in watchers:
         wait_for(lambda: "svc.1" not in watcher.directory, "its end")
-    assert time.monotonic() - began < 0.5
+    assert time.monotonic() - began < 4          # not for its silence, which would take 8 s
 
 
 def test_a_silent_actor_is_gone_after_four_heartbeats(bus):
@@ -188,6 +193,7 @@ def test_an_idempotent_call_moves_to_another_instance_when_its_own_is_killed(bus
 
 
 def test_a_call_that_may_have_run_is_answered_unknown(bus, tmp_path):
+    restart(bus, heartbeat=2000)
     client = bus.client()
     child = bus.actor(client=client)
     mark = tmp_path / "mark"
@@ -195,7 +201,7 @@ def test_a_call_that_may_have_run_is_answered_unknown(bus, tmp_path):
 
     def call():
         with pytest.raises(busbar.BusError) as error:
-            client.call("svc.write", seconds=5.0, mark=str(mark))
+            client.call("svc.write", seconds=20.0, mark=str(mark))
         errors.append(error.value)
 
     caller = threading.Thread(target=call)
@@ -205,7 +211,7 @@ def test_a_call_that_may_have_run_is_answered_unknown(bus, tmp_path):
     child.kill()
     caller.join(10)
     assert errors[0].code == "UNAVAILABLE" and errors[0].unknown
-    assert time.monotonic() - began < 1
+    assert time.monotonic() - began < 4
 
 
 def test_a_call_waits_for_an_absent_actor_until_its_deadline(bus):
