@@ -183,7 +183,7 @@ def test_an_idempotent_call_moves_to_another_instance_when_its_own_is_killed(bus
     mark = tmp_path / "mark"
     answers = []
     caller = threading.Thread(target=lambda: answers.append(
-        client.call("svc.slow", seconds=1.0, mark=str(mark), idempotent=True)))
+        client.call("svc.slow", seconds=3.0, mark=str(mark), idempotent=True)))
     caller.start()
     first = wait_for(lambda: mark.exists() and mark.read_text().strip(), "the call")
     children[first].kill()
