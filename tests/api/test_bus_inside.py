@@ -268,7 +268,7 @@ def test_goodbye_drains(bus, tmp_path):
     mark = tmp_path / "mark"
     answers = []
     caller = threading.Thread(target=lambda: answers.append(
-        client.call("svc.write", seconds=0.5, mark=str(mark))))
+        client.call("svc.write", seconds=3.0, mark=str(mark))))
     caller.start()
     wait_for(mark.exists, "the call")
     bus.actor(slot="svc.new", client=client)
@@ -492,12 +492,12 @@ def test_a_claimed_key_waits_for_its_owner_to_let_go(bus, tmp_path):
     owner = bus.actor(slot="svc.owner", text=text, client=client)
     wait_for(lambda: "user:7" in client.directory["svc.owner"]["claims"], "the claim")
     mark = tmp_path / "mark"
-    busy = threading.Thread(target=lambda: client.call("svc.write", seconds=0.5, mark=str(mark),
+    busy = threading.Thread(target=lambda: client.call("svc.write", seconds=3.0, mark=str(mark),
                                                        key="user:7"))
     busy.start()
     wait_for(mark.exists, "the call")
     owner.terminate()
-    wait_for(lambda: client.directory.get("svc.owner", {}).get("state") == "draining", "GOODBYE")
+    wait_for(lambda: client.directory.get("svc.owner", {}).get("state") != "up", "GOODBYE")
     assert client.call("svc.who", key="user:7")["slot"] == "svc.other"
     assert owner.wait(5) == 0                   # … and only after the owner had finished
     busy.join(5)
