@@ -219,6 +219,7 @@ struct bus {
     directory_t dir;
     serving_t serving;
     hash_t *topics;
+    hash_t *unsaid;                      //  channel -> its last event, packed, while there is no broker
     uint64_t topic_id, event_debt;
     buf_t scratch;
     bus_stats_t stats;
@@ -303,7 +304,7 @@ void serving_sweep (bus_t *self);                    //  files of predecessors o
 
 void topics_init (bus_t *self);
 void topics_free (bus_t *self);
-void topics_again (bus_t *self);                     //  subscribe anew
+void topics_again (bus_t *self);                     //  subscribe anew, and say what was not heard
 void topic_message (bus_t *self, int number, mp_t message);
 
 #endif

@@ -316,6 +316,25 @@ def test_a_subscription_survives_broker_restarts_without_holes(bus):
     assert [live.next(5).off for _ in range(61)] == list(range(1, 62))
 
 
+def test_what_is_published_before_a_new_broker_knows_its_owner_is_heard(bus):
+    """The subscriber is there first, and has asked the owner already."""
+    restart(bus, heartbeat=2000)
+    client = bus.client()
+    child = bus.actor(client=client)
+    live = client.subscribe("org:1/log")
+    client.call("svc.publish", {}, {"ch": "org:1/log", "count": 1})
+    assert live.next(5).off == 1
+    for off in range(2, 6):
+        os.kill(child.pid, signal.SIGSTOP)
+        bus.kill()
+        bus.start()
+        wait_for(lambda: client._bus.calls, "its question")
+        late = client.begin("svc.publish", {}, {"ch": "org:1/log", "count": 1})
+        os.kill(child.pid, signal.SIGCONT)
+        late.wait()
+        assert live.next(5).off == off
+
+
 def test_a_position_is_resumed(bus):
     client = bus.client()
     bus.actor(client=client)
