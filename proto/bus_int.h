@@ -219,7 +219,7 @@ struct bus {
     directory_t dir;
     serving_t serving;
     hash_t *topics;
-    hash_t *unsaid;                      //  channel -> its last event, packed, while there is no broker
+    hash_t *unsaid;                      //  channel -> its last event, packed: no broker heard it
     uint64_t topic_id, event_debt;
     buf_t scratch;
     bus_stats_t stats;

@@ -112,8 +112,8 @@ bus_unsubscribe (bus_t *self, text_t channel)
     outbox_shut (&self->broker->box, mark);
 }
 
-//  Without a broker. Who came to the next one before us, and read our log before this was in it, sees
-//  the hole only by what comes later: so the last of each channel is told to it.
+//  Without a broker. Who comes to the next one before us, and reads our log before this is in it,
+//  sees the hole only by what comes later: so the last of each channel is told to it.
 static void
 event_keep (bus_t *self, const wire_event_t *event)
 {
