@@ -90,8 +90,8 @@ s_on_timer (void *arg)
     if (!self->ready)
         s_nudge (self);
     //  Publishing may lose what a slow reader has no room for, the idle too. And a request that is
-    //  interrupted before its code begins is dropped without a reply. What comes for a later request
-    //  comes behind either: when that arrives, neither will come any more.
+    //  interrupted before its code begins is dropped without a reply. What comes for a later
+    //  request comes behind either: when that arrives, neither will come any more.
     else if (self->replied != self->idled) {
         char id [JUPYTER_ID];
         s_request (self, JUPYTER_SHELL, "kernel_info_request", TEXT ("{}"), TEXT ("{}"), id);
