@@ -118,7 +118,7 @@ $(BUILD)/unit/%: $(BUILD)/obj/tests/unit/%.o $(call obj,$(UNIT_HELP)) $(LIBS)
 	    $(call lib,cmocka) $(EDGE_LIBS) $(KIT_LIBS)
 
 #  Kernels are driven without the actor around them.
-KERNEL_PARTS := $(wildcard $(patsubst %,actors/kernels/%.c,signer lenient jupyter sandbox output))
+KERNEL_PARTS := $(wildcard $(patsubst %,actors/kernels/%.c,signer lenient jupyter jupyter_line sandbox output))
 KERNEL_TESTS := $(patsubst %,$(BUILD)/unit/test_%,jupyter sandbox output)
 $(KERNEL_TESTS): $(call obj,$(KERNEL_PARTS))
 $(KERNEL_TESTS): UNIT_LIBS = $(LIBS_kernels)
@@ -257,7 +257,7 @@ $(BUILD)/bench/%: $(BUILD)/obj/tests/bench/%.o $(LIBPROTO)
 #  the parts named here.
 FUZZ_cron := $(patsubst %,actors/jobs/%.c,cron cron_next zone)
 FUZZ_graph := $(patsubst %,actors/jobs/%.c,graph node asl asl_choice)
-FUZZ_jupyter := actors/kernels/lenient.c actors/kernels/signer.c actors/kernels/output.c
+FUZZ_jupyter := actors/kernels/jupyter_line.c actors/kernels/lenient.c actors/kernels/signer.c actors/kernels/output.c
 FUZZ_frame := edge/frame.c
 FUZZ_live := edge/live.c edge/client.c edge/channel.c edge/sub.c edge/session.c edge/rules.c
 FUZZ_multipart := edge/multipart.c

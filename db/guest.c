@@ -9,6 +9,7 @@
 
 #include "db/db_cancel.h"
 #include "db/guest.h"
+#include "db/sluice.h"
 
 //  After a cancellation: how long to wait before the session is ended, and then before hanging up.
 #define CANCEL_PATIENCE 1000
@@ -22,6 +23,7 @@ struct guest {
     loop_t *loop;
     state_t state;
     PGconn *pg;
+    sluice_t *sluice;        //  once it is connected
     watch_t *watch;
     ltimer_t *timer;         //  the deadline, then patience with the stopping
     db_cancel_t *cancel;
@@ -64,6 +66,7 @@ guest_destroy (guest_t **self_p)
     free (self->types);
     PQclear (self->error);
     PQfinish (self->pg);
+    sluice_destroy (&self->sluice);
     if (self->keeper)
         explicit_bzero (self->keeper, strlen (self->keeper));
     free (self->keeper);
@@ -315,7 +318,7 @@ s_results (guest_t *self)
             return;
     }
     //  libpq keeps a row until it is whole, however large: one that will never fit is not
-    //  waited for.
+    //  waited for. (It can't come all at once: the sluice.)
     if (!self->paused && self->arrived > self->limits.bytes + ROW_OVERHEAD
         && self->state == GUEST_RUNNING) {
         self->harmless = false;
@@ -401,6 +404,10 @@ s_dial (void *arg, uint32_t events)
         return;
     }
     bool done = status == PGRES_POLLING_OK;
+    if (done && !(self->sluice = sluice_new (self->loop, PQsocket (self->pg)))) {
+        s_lost (self);
+        return;
+    }
     uint32_t want = status == PGRES_POLLING_WRITING ? EPOLLOUT : EPOLLIN;
     self->watch
         = loop_watch (self->loop, PQsocket (self->pg), want, done ? s_ready : s_dial, self);

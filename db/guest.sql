@@ -82,6 +82,8 @@ BEGIN
     EXECUTE format ('ALTER ROLE %I LOGIN NOSUPERUSER NOCREATEDB NOCREATEROLE NOREPLICATION '
                     'NOBYPASSRLS NOINHERIT CONNECTION LIMIT 8 PASSWORD %L', guest, $2);
     EXECUTE format ('ALTER ROLE %I SET temp_file_limit = ''256MB''', guest);
+    --  All guests stand in one row, that of the database: two at a time would fail.
+    PERFORM pg_advisory_xact_lock (hashtext ('guests of the database'));
     EXECUTE format ('GRANT CONNECT ON DATABASE %I TO %I', current_database (), guest);
     EXECUTE format ('CREATE SCHEMA IF NOT EXISTS %I', guest);
     EXECUTE format ('GRANT USAGE, CREATE ON SCHEMA %I TO %I', guest, guest);
@@ -111,6 +113,7 @@ BEGIN
     EXECUTE format ('ALTER ROLE %I NOLOGIN', guest);
     PERFORM base.guest_terminate (guest);
     EXECUTE format ('DROP SCHEMA IF EXISTS %I CASCADE', guest);
+    PERFORM pg_advisory_xact_lock (hashtext ('guests of the database'));
     EXECUTE format ('DROP OWNED BY %I', guest);
     EXECUTE format ('DROP ROLE %I', guest);
 END $$;

@@ -351,12 +351,6 @@ checked (void *arg, const bus_reply_t *reply)
     check_end (check, session, &fault);
 }
 
-static bool
-is_ticket (text_t credential)
-{
-    return text_starts (credential, "bt_");
-}
-
 //  Ask identity about a hash of this name, or about the claims of a token.
 static check_t *
 check_start (auth_t *self, const char *hash, const char *name, mp_t claims)
@@ -449,7 +443,7 @@ auth_check (auth_t *self, text_t credential, auth_fn *fn, void *arg)
         fault_set (&fault, E_UNAUTHORIZED, "ticket is unknown, used or too old");
         check = NULL;
     }
-    else if (!check && is_ticket (credential))
+    else if (!check && credential_is_ticket (credential))
         check = check_start (self, hash, "ticket_hash", mp_none);
     else if (!check)
         check = text_starts (credential, "bb_")

@@ -303,6 +303,9 @@ void conn_linger (conn_t *conn);
 //  comes.
 void linger_take (edge_t *edge, int fd);
 void lingers_end (void);
+//  Throw away what has come, and count it in `bytes`. False: the peer's end, an error, or more than
+//  `most` by now.
+bool socket_drain (int fd, uint64_t *bytes, uint64_t most);
 //  Try to write what is in req->out. May finish the request.
 void request_flush (request_t *req);
 void request_soon (request_t *req);              //  the same, at the end of this turn
@@ -445,6 +448,12 @@ int64_t directory_absent (edge_t *edge, const char *actor);
 bool directory_each (edge_t *edge, size_t *at, const char **name, size_t *up);
 
 //  ---------------------------------------------------------------- who asks (auth.c)
+
+static inline bool
+credential_is_ticket (text_t credential)
+{
+    return text_starts (credential, TICKET_PREFIX);
+}
 
 //  Shared by the requests and connections of one token; referenced. When `revoked` turns true
 //  live_revoked is called.

@@ -78,14 +78,14 @@ static text_t
 ticket_of (request_t *req)
 {
     text_t ticket = query_get (buf_text (&req->query), "ticket");
-    return text_starts (ticket, "bt_") ? ticket : TEXT ("");
+    return credential_is_ticket (ticket) ? ticket : TEXT ("");
 }
 
 //  What came in addresses is good for what needs it there, and nothing else.
 static bool
 ticket_strays (const request_t *req, text_t credential)
 {
-    return text_starts (credential, "bt_") && !(req->local && req->local->ticket);
+    return credential_is_ticket (credential) && !(req->local && req->local->ticket);
 }
 
 void
@@ -130,7 +130,7 @@ request_auth (request_t *req, route_auth_t auth, bool anon_key)
     session_drop (&conn->session);
     buf_clear (&conn->credential);
     //  A ticket is not good for the next request.
-    if (!text_starts (credential, "bt_"))
+    if (!credential_is_ticket (credential))
         buf_put (&conn->credential, credential.data, credential.size);
     if (auth == AUTH_OPTIONAL && credential.size < sizeof req->credential)
         memcpy (req->credential, credential.data, credential.size);

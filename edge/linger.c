@@ -40,19 +40,25 @@ linger_end (void *arg)
     free (self);
 }
 
+bool
+socket_drain (int fd, uint64_t *bytes, uint64_t most)
+{
+    static char s_sink [65536];
+    ssize_t size;
+    while ((size = recv (fd, s_sink, sizeof s_sink, MSG_DONTWAIT)) > 0) {
+        *bytes += (uint64_t) size;
+        if (*bytes > most)
+            return false;
+    }
+    return size < 0 && (errno == EAGAIN || errno == EINTR);
+}
+
 static void
 linger_ready (void *arg, uint32_t events)
 {
     (void) events;
     parting_t *self = arg;
-    static char s_sink [65536];
-    ssize_t size;
-    while ((size = recv (self->fd, s_sink, sizeof s_sink, MSG_DONTWAIT)) > 0) {
-        self->bytes += (uint64_t) size;
-        if (self->bytes > LINGER_BYTES)
-            break;
-    }
-    if (size >= 0 || (errno != EAGAIN && errno != EINTR))
+    if (!socket_drain (self->fd, &self->bytes, LINGER_BYTES))
         linger_end (self);
 }
 

@@ -24,10 +24,11 @@ put_hex (char *out, uint64_t value, size_t digits)
         out [i] = "0123456789abcdef" [value & 15];
 }
 
-bool
-length_parse (text_t text, uint64_t *out)
+//  At most 19 of them: they always fit.
+static bool
+digits_read (text_t text, size_t most, uint64_t *out)
 {
-    if (text.size == 0 || text.size > 10)
+    if (text.size == 0 || text.size > most)
         return false;
     uint64_t value = 0;
     for (size_t i = 0; i < text.size; i++) {
@@ -40,17 +41,16 @@ length_parse (text_t text, uint64_t *out)
 }
 
 bool
+length_parse (text_t text, uint64_t *out)
+{
+    return digits_read (text, 10, out);
+}
+
+bool
 offset_read (text_t text, uint64_t *off)
 {
-    if (text.size == 0 || text.size > 19)
-        return false;
-    uint64_t value = 0;
-    for (size_t i = 0; i < text.size; i++) {
-        if (text.data [i] < '0' || text.data [i] > '9')
-            return false;
-        value = value * 10 + (uint64_t) (text.data [i] - '0');
-    }
-    if (value > INT64_MAX)
+    uint64_t value;
+    if (!digits_read (text, 19, &value) || value > INT64_MAX)
         return false;
     *off = value;
     return true;

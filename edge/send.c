@@ -101,14 +101,7 @@ conn_linger (conn_t *conn)
 static void
 conn_discard (conn_t *conn)
 {
-    static char s_sink [65536];
-    ssize_t size;
-    while ((size = recv (conn->fd, s_sink, sizeof s_sink, MSG_DONTWAIT)) > 0) {
-        conn->lingered += (uint64_t) size;
-        if (conn->lingered > LINGER_BYTES)
-            break;
-    }
-    if (size >= 0 || (errno != EAGAIN && errno != EINTR))
+    if (!socket_drain (conn->fd, &conn->lingered, LINGER_BYTES))
         conn_drop (conn);
 }
 

@@ -328,7 +328,7 @@ s_established (conn_t *conn)
     text_t ticket = conn_query_read (conn, &query) ? query_get (buf_text (&query), "ticket")
                                                    : (text_t){ NULL, 0 };
     if (ticket.data) {
-        if (text_starts (ticket, "bt_"))
+        if (credential_is_ticket (ticket))
             ws_greet (conn->ws, ticket);
         else
             ws_close (conn->ws, 3500, "ticket is unknown, used or too old");

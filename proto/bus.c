@@ -2,7 +2,6 @@
 //  at the end of each turn.
 
 #include <stdlib.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "proto/bus_int.h"
@@ -13,14 +12,6 @@
 #define RETRY_MIN 10                 //  ms before the next connection to the broker
 #define RETRY_MAX 1000
 #define GREET_AGAIN 200              //  ms between two HELLOs on one connection
-
-int64_t
-bus_clock (void)
-{
-    struct timespec now;
-    clock_gettime (CLOCK_MONOTONIC, &now);
-    return now.tv_sec * 1000 + now.tv_nsec / 1000000;
-}
 
 void
 bus_wake (bus_t *self)
@@ -90,7 +81,7 @@ greet (bus_t *self)
     buf_free (&claims);
     buf_clear (&self->serving.late_claims);
     self->broker_state = BROKER_GREETED;
-    self->greeted_at = bus_clock ();
+    self->greeted_at = clock_ms ();
 }
 
 static void
@@ -170,7 +161,7 @@ static void
 on_tick (void *arg)
 {
     bus_t *self = arg;
-    int64_t now = bus_clock ();
+    int64_t now = clock_ms ();
     link_t *broker = self->broker;
     if (broker && broker->connected && ++self->silent_ticks > SILENT_TICKS)
         broker_lost (self, false);
@@ -233,7 +224,7 @@ on_refused (bus_t *self, mp_t message)
         broker_close (self);
         refuse (self, &msg);
     }
-    else if (!self->leaving && bus_clock () - self->greeted_at >= GREET_AGAIN) {
+    else if (!self->leaving && clock_ms () - self->greeted_at >= GREET_AGAIN) {
         broker_forgot (self);
         greet (self);
     }

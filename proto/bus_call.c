@@ -18,7 +18,7 @@ calls_init (bus_t *self)
 {
     calls_t *calls = &self->calls;
     wheel_init (self);
-    calls->random = (uint64_t) bus_clock () * 0x9e3779b97f4a7c15u
+    calls->random = (uint64_t) clock_ms () * 0x9e3779b97f4a7c15u
                     ^ text_hash (text_of (self->boot));
     //  Two incarnations, and the two directions of one connection, do not meet in their ids.
     calls->generation = (uint32_t) (text_hash (text_of (self->boot)) >> 33) | 1;
@@ -223,7 +223,7 @@ call_again (bus_t *self, call_t *call, const wire_reply_t *reply)
         || !text_is (mp_text (mp_get (reply->meta, "outcome")), "unknown"))
         return false;
     //  News of its death follow; until then nothing more goes there.
-    call->instance->suspect_until = bus_clock () + BUS_SUSPECT;
+    call->instance->suspect_until = clock_ms () + BUS_SUSPECT;
     call->exposed = true;
     self->stats.resent++;
     call_detach (self, call);
@@ -323,7 +323,7 @@ bus_call (bus_t *self, const bus_call_t *from)
     call_t *call = call_take (self);
     assert (call);
     int64_t ttl = from->ttl > 0 ? from->ttl : TTL_DEFAULT;
-    call->born = bus_clock ();
+    call->born = clock_ms ();
     call->fresh = true;
     call->deadline = call->born + ttl;
     call->idempotent = from->idempotent;

@@ -295,7 +295,7 @@ instance_broken (instance_t *instance)
     if (instance->link)
         link_bury (instance->link);
     instance->link = NULL;
-    instance->suspect_until = bus_clock () + BUS_SUSPECT;
+    instance->suspect_until = clock_ms () + BUS_SUSPECT;
     calls_rehome (instance->bus);
 }
 
@@ -361,7 +361,7 @@ directory_apply (bus_t *self, const wire_directory_t *msg)
 {
     text_t key;
     void *item;
-    int64_t now = bus_clock ();
+    int64_t now = clock_ms ();
     if (msg->whole)
         for (size_t at = 0; hash_each (self->dir.slots, &at, &key, &item);)
             if (((instance_t *) item)->missing_since == 0)

@@ -82,7 +82,7 @@ struct call {
     bool exposed;                    //  some actor may have executed it
     bool fresh;                      //  the ttl in `frame` is right: it never waited
     uint8_t attempts;
-    int64_t born, deadline;          //  ms of bus_clock
+    int64_t born, deadline;          //  ms of clock_ms
     group_t *group;                  //  whose method it is; NULL in limbo and for slot calls
     instance_t *instance;            //  where it flies, or the only one it waits for
     uint64_t frame_no;               //  frame of the link's outbox it went into
@@ -219,12 +219,12 @@ struct bus {
     directory_t dir;
     serving_t serving;
     hash_t *topics;
+    hash_t *unsaid;                      //  channel -> its last event, packed: no broker heard it
     uint64_t topic_id, event_debt;
     buf_t scratch;
     bus_stats_t stats;
 };
 
-int64_t bus_clock (void);            //  ms; fresh also between two turns of a nested loop
 void bus_wake (bus_t *self);         //  run the end-of-turn work
 bool bus_through_door (const bus_t *self);
 
@@ -304,7 +304,7 @@ void serving_sweep (bus_t *self);                    //  files of predecessors o
 
 void topics_init (bus_t *self);
 void topics_free (bus_t *self);
-void topics_again (bus_t *self);                     //  subscribe anew
+void topics_again (bus_t *self);                     //  subscribe anew, and say what was not heard
 void topic_message (bus_t *self, int number, mp_t message);
 
 #endif

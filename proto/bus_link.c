@@ -4,7 +4,6 @@
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <time.h>
 
 #include "proto/bus_int.h"
 #include "proto/fault.h"
@@ -67,14 +66,6 @@ close_frame (outbox_t *box, size_t size)
     memmove (box->frame.data, box->frame.data + size, box->frame.size - size);
     box->frame.size -= size;
     box->opened++;
-}
-
-static int64_t
-clock_us (void)
-{
-    struct timespec now;
-    clock_gettime (CLOCK_MONOTONIC, &now);
-    return now.tv_sec * 1000000 + now.tv_nsec / 1000;
 }
 
 bool

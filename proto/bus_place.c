@@ -47,7 +47,7 @@ instance_link (bus_t *self, instance_t *instance)
     if (!instance->link) {
         instance->link = link_new (self, instance, instance->endpoint);
         if (!instance->link) {
-            instance->suspect_until = bus_clock () + BUS_SUSPECT;
+            instance->suspect_until = clock_ms () + BUS_SUSPECT;
             return NULL;
         }
         wire_hello_t hello = { .version = WIRE_VERSION, .role = TEXT ("caller"),
@@ -85,7 +85,7 @@ call_send (bus_t *self, call_t *call, instance_t *instance)
     if (call->fresh)
         buf_put (&box->frame, call->frame.data, call->frame.size);
     else {
-        int64_t now = bus_clock ();
+        int64_t now = clock_ms ();
         wire_call_t msg;
         wire_unpack_call (mp_buf (&call->frame), &msg);
         msg.ttl = call->deadline > now ? (uint64_t) (call->deadline - now) : 1;

@@ -161,7 +161,7 @@ peer_drop (bus_t *bus, bus_peer_t *peer)
     self->dead_last = peer;
     serving_drop_all (bus, peer);
     outbox_free (&peer->own);
-    peer->heard = bus_clock ();
+    peer->heard = clock_ms ();
 }
 
 void
@@ -309,7 +309,7 @@ on_router (void *arg)
 {
     bus_t *bus = arg;
     serving_t *self = &bus->serving;
-    int64_t now = bus_clock ();
+    int64_t now = clock_ms ();
     zmq_msg_t id, frame;
     zmq_msg_init (&id);
     zmq_msg_init (&frame);

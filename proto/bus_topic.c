@@ -6,6 +6,7 @@
 #include "proto/fault.h"
 
 #define BACKLOG_MAX (32 * 1024 * 1024)     //  bytes for the broker; events beyond are dropped
+#define UNSAID_MAX 1000                    //  channels
 
 //  A channel that we subscribed. The position is where a new broker is asked to go on from.
 typedef struct {
@@ -23,16 +24,25 @@ topic_free (void *item)
     free (topic);
 }
 
+static void
+unsaid_free (void *item)
+{
+    buf_free (item);
+    free (item);
+}
+
 void
 topics_init (bus_t *self)
 {
     self->topics = hash_new (topic_free);
+    self->unsaid = hash_new (unsaid_free);
 }
 
 void
 topics_free (bus_t *self)
 {
     hash_destroy (&self->topics);
+    hash_destroy (&self->unsaid);
 }
 
 static void
@@ -65,6 +75,13 @@ topics_again (bus_t *self)
     void *item;
     for (size_t at = 0; hash_each (self->topics, &at, &key, &item);)
         topic_send (self, item);
+    for (size_t at = 0; hash_each (self->unsaid, &at, &key, &item);) {
+        const buf_t *event = item;
+        size_t mark = outbox_open (&self->broker->box);
+        buf_put (&self->broker->box.frame, event->data, event->size);
+        outbox_shut (&self->broker->box, mark);
+        hash_del (self->unsaid, key);
+    }
 }
 
 void
@@ -95,13 +112,29 @@ bus_unsubscribe (bus_t *self, text_t channel)
     outbox_shut (&self->broker->box, mark);
 }
 
+//  Without a broker. Who comes to the next one before us, and reads our log before this is in it,
+//  sees the hole only by what comes later: so the last of each channel is told to it.
+static void
+event_keep (bus_t *self, const wire_event_t *event)
+{
+    if (event->off == 0
+        || (hash_size (self->unsaid) >= UNSAID_MAX && !hash_get (self->unsaid, event->channel)))
+        return;
+    buf_t *kept = xcalloc (1, sizeof *kept);
+    wire_pack_event (kept, event);
+    hash_put (self->unsaid, event->channel, kept);
+}
+
 void
 bus_publish (bus_t *self, const wire_event_t *event)
 {
     self->stats.events_out++;
+    if (self->broker_state < BROKER_WELCOME) {
+        event_keep (self, event);
+        return;
+    }
     //  Whoever misses it sees the hole and asks the owner.
-    if (self->broker_state < BROKER_WELCOME || self->broker->box.queued > BACKLOG_MAX
-        || fault (BUS_EVENT))
+    if (self->broker->box.queued > BACKLOG_MAX || fault (BUS_EVENT))
         return;
     size_t mark = outbox_open (&self->broker->box);
     wire_pack_event (&self->broker->box.frame, event);

@@ -10,7 +10,7 @@ wheel_arm (bus_t *self, int64_t tick)
     if (ltimer_active (calls->wheel_timer) && calls->wheel_armed <= tick)
         return;
     calls->wheel_armed = tick;
-    int64_t ms = tick * WHEEL_MS - bus_clock ();
+    int64_t ms = tick * WHEEL_MS - clock_ms ();
     ltimer_set (calls->wheel_timer, ms > 0 ? ms : 0);
 }
 
@@ -26,7 +26,7 @@ wheel_put (bus_t *self, call_t *call)
 {
     calls_t *calls = &self->calls;
     if (calls->wheeled++ == 0)
-        calls->wheel_at = bus_clock () / WHEEL_MS;
+        calls->wheel_at = clock_ms () / WHEEL_MS;
     int slot = (int) ((call->deadline / WHEEL_MS + 1) & (WHEEL_SLOTS - 1));
     call->wheel_slot = slot;
     call->wheel_prev = NULL;
@@ -57,7 +57,7 @@ on_time (void *arg)
 {
     bus_t *self = arg;
     calls_t *calls = &self->calls;
-    int64_t now = bus_clock (), tick = now / WHEEL_MS;
+    int64_t now = clock_ms (), tick = now / WHEEL_MS;
     if (tick - calls->wheel_at > WHEEL_SLOTS)
         calls->wheel_at = tick - WHEEL_SLOTS;
     while (calls->wheel_at < tick) {

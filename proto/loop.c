@@ -76,7 +76,19 @@ s_clock (clockid_t clock)
 {
     struct timespec time;
     clock_gettime (clock, &time);
-    return (int64_t) time.tv_sec * 1000 + time.tv_nsec / 1000000;
+    return (int64_t) time.tv_sec * 1000000 + time.tv_nsec / 1000;
+}
+
+int64_t
+clock_us (void)
+{
+    return s_clock (CLOCK_MONOTONIC);
+}
+
+int64_t
+clock_ms (void)
+{
+    return clock_us () / 1000;
 }
 
 //  ---- timers: a binary heap by time, then order ----
@@ -397,7 +409,7 @@ loop_new (void)
     self->timer_fd = self->signal_fd = -1;
     sigemptyset (&self->signals);
     pthread_mutex_init (&self->mutex, NULL);
-    self->now = s_clock (CLOCK_MONOTONIC);
+    self->now = clock_ms ();
     self->post_watch = loop_watch (self, self->event_fd, EPOLLIN, s_event_fd_ready, self);
     return self;
 }
@@ -462,14 +474,14 @@ loop_now (loop_t *self)
 {
     //  Between turns (callbacks of an outer loop) the time of the last turn would be stale.
     if (self->depth == 0)
-        self->now = s_clock (CLOCK_MONOTONIC);
+        self->now = clock_ms ();
     return self->now;
 }
 
 int64_t
 loop_wall (loop_t *self)
 {
-    return s_clock (CLOCK_REALTIME) + self->wall_offset;
+    return s_clock (CLOCK_REALTIME) / 1000 + self->wall_offset;
 }
 
 void
@@ -486,7 +498,7 @@ s_patience (loop_t *self, int timeout)
         return 0;
     if (self->timers == 0)
         return timeout;
-    int64_t left = self->heap [0]->due - s_clock (CLOCK_MONOTONIC);
+    int64_t left = self->heap [0]->due - clock_ms ();
     if (left <= 0)
         return 0;
     if (timeout >= 0 && timeout < left)
@@ -509,7 +521,7 @@ loop_turn (loop_t *self, int timeout)
 {
     struct epoll_event events [EVENTS_MAX];
     int count = epoll_wait (self->epoll_fd, events, EVENTS_MAX, s_patience (self, timeout));
-    self->now = s_clock (CLOCK_MONOTONIC);
+    self->now = clock_ms ();
     self->depth++;
     for (int n = 0; n < count; n++) {
         watch_t *watch = events [n].data.ptr;

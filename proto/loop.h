@@ -38,6 +38,10 @@ int64_t loop_wall (loop_t *self);
 //  Shift the wall clock by so many ms (tests; option --clock-offset-ms).
 void loop_set_wall_offset (loop_t *self, int64_t ms);
 
+//  Monotonic, read now: fresh also between two turns of a nested loop. From any thread.
+int64_t clock_ms (void);
+int64_t clock_us (void);
+
 //  Watch a descriptor for EPOLLIN/EPOLLOUT (level). The descriptor stays the caller's: end the
 //  watch before closing it. It may be ended inside its own callback.
 watch_t *loop_watch (loop_t *self, int fd, uint32_t events, watch_fn *fn, void *arg);

@@ -7,6 +7,7 @@
 #include "mp.h"
 
 #define TOKEN_MAX 4096       //  longest token looked at
+#define TICKET_PREFIX "bt_"  //  of the credentials for one use; what tells them from tokens
 
 typedef enum {
     TOKEN_OK, TOKEN_MALFORMED, TOKEN_FORGED, TOKEN_EXPIRED, TOKEN_NOT_YET

@@ -43,11 +43,11 @@ answer_nothing (req_t *req, row_t row, buf_t *body)
 void
 tickets_create (req_t *req)
 {
-    char ticket [44] = "bt_", hash [65];
+    char ticket [44] = TICKET_PREFIX, hash [65];
     text_t jti = mp_text (mp_get (req_identity (req), "jti"));
     if (!uuid_valid (jti))
         fail (req, E_FORBIDDEN, "only sessions and API keys have tickets");
-    random_text (ticket + 3, 40);
+    random_text (ticket + sizeof TICKET_PREFIX - 1, 40);
     sha256_hex (text_of (ticket), hash);
     unit_t *unit = unit_new (req);
     unit_add (unit, "ticket_add", hash, req_user (req), req_copy (req, jti));

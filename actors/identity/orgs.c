@@ -81,26 +81,13 @@ member_named (req_t *req)
     return row_str (row, "id");
 }
 
-//  Nothing is kept of a request that was refused.
-static void
-answer_member (req_t *req, row_t row, buf_t *body)
-{
-    if (row_none (row) || !row_str (row, "user_id"))
-        return;
-    size_t mark = mp_open_map (body);
-    uint32_t pairs = row_put (req, body, row);
-    mp_close (body, mark, pairs + req_live_put (req, body));
-}
-
 //  A change of members and the news of it to edges commit together.
 static row_t
 change_member (req_t *req, const char *statement, const char *member, const char *role)
 {
     unit_t *unit = unit_new (req);
-    if (role) {
+    if (role)
         unit_add (unit, statement, req_user (req), req_id (req), member, role, audit_meta (req));
-        unit_answer (unit, answer_member);
-    }
     else {
         unit_add (unit, statement, req_user (req), req_id (req), member, audit_meta (req));
         unit_message (unit, "Deleted");

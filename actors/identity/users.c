@@ -251,16 +251,24 @@ users_remove (req_t *req)
     delete_user (req, answer_deleted);
 }
 
+//  {"status", "user_id", …}: one pair is to follow. False: there is nobody to answer of.
+static bool
+answer_begin (row_t row, buf_t *body)
+{
+    if (row_none (row))
+        return false;
+    mp_put_map (body, 3);
+    mp_pair_str (body, "status", "success");
+    mp_pair_str (body, "user_id", row_str (row, "id"));
+    return true;
+}
+
 static void
 answer_active (req_t *req, row_t row, buf_t *body)
 {
     (void) req;
-    if (row_none (row))
-        return;
-    mp_put_map (body, 3);
-    mp_pair_str (body, "status", "success");
-    mp_pair_str (body, "user_id", row_str (row, "id"));
-    mp_pair_bool (body, "is_active", row_bool (row, "is_active"));
+    if (answer_begin (row, body))
+        mp_pair_bool (body, "is_active", row_bool (row, "is_active"));
 }
 
 static void
@@ -288,12 +296,8 @@ static void
 answer_role (req_t *req, row_t row, buf_t *body)
 {
     (void) req;
-    if (row_none (row))
-        return;
-    mp_put_map (body, 3);
-    mp_pair_str (body, "status", "success");
-    mp_pair_str (body, "user_id", row_str (row, "id"));
-    mp_pair_str (body, "role", row_str (row, "role"));
+    if (answer_begin (row, body))
+        mp_pair_str (body, "role", row_str (row, "role"));
 }
 
 void

@@ -1,4 +1,4 @@
-//  jupyter.c -- sockets, requests, the handshake and the rule that says when a cell is complete.
+//  jupyter.c -- requests, the handshake and the rule that says when a cell is complete.
 
 #include <assert.h>
 #include <stdio.h>
@@ -7,65 +7,22 @@
 
 #include "proto/json.h"
 #include "proto/token.h"
-#include "proto/zio.h"
-#include "jupyter.h"
+#include "jupyter_inner.h"
 #include "lenient.h"
 #include "signer.h"
 
 #define DELIMITER "<IDS|MSG>"
 #define PARTS_MAX 64         //  frames of a message that we look at
 #define NUDGE_EVERY 250      //  ms between handshake requests
-#define NUDGES 16            //  handshake requests remembered
 #define IDLE_LATE 2000       //  ms after a reply without idle until we look for it, again and again
-#define REOPEN_AFTER 50      //  ms from losing the kernel's output to listening anew
-#define MONITOR_SIZE 64      //  "inproc://", a session's id and how often it was opened
+#define REPLY_LATE 500       //  ms after an idle without reply until we do
 #define TURN_MESSAGES 64     //  received before other descriptors get their share
 #define TURN_BYTES (8 << 20)
-
-typedef struct {
-    jupyter_t *jupyter;
-    jupyter_channel_t channel;
-    void *socket;
-    zio_t *io;
-} line_t;
 
 typedef struct {
     zmq_msg_t parts [PARTS_MAX];
     size_t count, bytes;
 } frames_t;
-
-struct jupyter {
-    loop_t *loop;
-    void *zmq;
-    jupyter_life_t life;
-    signer_t *signer;
-    char session [37];
-    uint64_t number;                     //  of the last request
-    line_t lines [JUPYTER_CHANNELS];
-    bool ready, ended;
-    unsigned nesting;                    //  callbacks on the stack: destroy waits for them
-    struct {
-        char id [JUPYTER_ID];
-        bool reply, idle;
-    } nudges [NUDGES];                   //  by number
-    uint64_t nudged;
-    ltimer_t *timer;                     //  next nudge; later: the idle that is late
-    char output [128];                   //  endpoint of iopub
-    void *monitor;                       //  tells when iopub breaks off
-    unsigned openings;                   //  of iopub
-    zio_t *monitor_io;
-    ltimer_t *reopen;
-
-    char running [JUPYTER_ID];           //  empty: nothing runs
-    char last [JUPYTER_ID];              //  what jupyter_execute answered
-    bool replied, idled;
-    buf_t reply;                         //  content of the reply, kept until the idle
-    uint64_t running_number;             //  an idle of a later request proves that ours was lost
-    buf_t asked;                         //  header of the input_request that waits; empty: none
-
-    buf_t header, parent, content;       //  of the message at hand
-    jupyter_stats_t stats;
-};
 
 //  ---- sending ----
 
@@ -132,17 +89,19 @@ s_on_timer (void *arg)
     jupyter_t *self = arg;
     if (!self->ready)
         s_nudge (self);
-    //  Publishing may lose what a slow reader has no room for, the idle too. What is published for
-    //  a later request comes behind it: when that arrives, the idle will not come any more.
-    else if (self->replied && !self->idled) {
+    //  Publishing may lose what a slow reader has no room for, the idle too. And a request that is
+    //  interrupted before its code begins is dropped without a reply. What comes for a later
+    //  request comes behind either: when that arrives, neither will come any more.
+    else if (self->replied != self->idled) {
         char id [JUPYTER_ID];
         s_request (self, JUPYTER_SHELL, "kernel_info_request", TEXT ("{}"), TEXT ("{}"), id);
-        ltimer_set (self->timer, IDLE_LATE);
+        ltimer_set (self->timer, self->replied ? IDLE_LATE : REPLY_LATE);
     }
 }
 
 //  ---- what came ----
 
+//  Without a reply it was aborted.
 static void
 s_finish (jupyter_t *self)
 {
@@ -155,7 +114,8 @@ s_finish (jupyter_t *self)
     buf_t reply = self->reply;
     self->reply = (buf_t) { 0 };
     mp_t content = mp_buf (&reply);
-    self->life.finished (self->life.arg, text_of (id), mp_text (mp_get (content, "status")),
+    self->life.finished (self->life.arg, text_of (id),
+                         self->replied ? mp_text (mp_get (content, "status")) : TEXT ("aborted"),
                          content);
     buf_free (&reply);
 }
@@ -176,11 +136,31 @@ s_ready_when_nudged (jupyter_t *self, text_t parent, bool reply, bool idle)
         }
 }
 
+//  The number in an id of ours, 0 for others.
+static uint64_t
+s_number (const jupyter_t *self, text_t id)
+{
+    size_t size = strlen (self->session);
+    uint64_t number = 0;
+    if (!text_starts (id, self->session) || id.size < size + 2 || id.size > size + 20)
+        return 0;
+    for (size_t at = size + 1; at < id.size; at++)
+        number = number * 10 + (uint64_t) (id.data [at] - '0');
+    return number;
+}
+
 static void
 s_on_reply (jupyter_t *self, const jupyter_message_t *message)
 {
-    if (text_is (message->type, "kernel_info_reply"))
+    if (text_is (message->type, "kernel_info_reply")) {
         s_ready_when_nudged (self, message->parent, true, false);
+        if (self->running [0] && self->idled && !self->replied
+            && s_number (self, message->parent) > self->running_number) {
+            self->stats.lost_replies++;
+            s_finish (self);
+            return;
+        }
+    }
     if (!text_is (message->type, "execute_reply") || !self->running [0]
         || !text_is (message->parent, self->running) || self->replied)
         return;
@@ -194,19 +174,6 @@ s_on_reply (jupyter_t *self, const jupyter_message_t *message)
         s_finish (self);
     else
         ltimer_set (self->timer, IDLE_LATE);
-}
-
-//  The number in an id of ours, 0 for others.
-static uint64_t
-s_number (const jupyter_t *self, text_t id)
-{
-    size_t size = strlen (self->session);
-    uint64_t number = 0;
-    if (!text_starts (id, self->session) || id.size < size + 2 || id.size > size + 20)
-        return 0;
-    for (size_t at = size + 1; at < id.size; at++)
-        number = number * 10 + (uint64_t) (id.data [at] - '0');
-    return number;
 }
 
 static void
@@ -228,6 +195,8 @@ s_on_status (jupyter_t *self, const jupyter_message_t *message)
     }
     if (self->idled && self->replied)
         s_finish (self);
+    else if (self->idled)
+        ltimer_set (self->timer, REPLY_LATE);
 }
 
 static void
@@ -347,10 +316,9 @@ s_take (line_t *line, frames_t *frames)
 }
 
 static void s_free (jupyter_t *self);
-static void s_on_reopen (void *arg);
 
-static void
-s_on_input (void *arg)
+void
+jupyter_input_came (void *arg)
 {
     line_t *line = arg;
     jupyter_t *self = line->jupyter;
@@ -393,109 +361,9 @@ jupyter_new (loop_t *loop, void *zmq, text_t key, const jupyter_life_t *life)
     self->life = *life;
     self->signer = signer_new (key);
     self->timer = loop_timer (loop, s_on_timer, self);
-    self->reopen = loop_timer (loop, s_on_reopen, self);
+    self->reopen = loop_timer (loop, jupyter_reopen, self);
     uuid_make (self->session);
     return self;
-}
-
-//  ---- output that breaks off ----
-
-//  ZeroMQ ends a connection over which too large a message comes, and for good: nobody connects
-//  again.
-static void
-s_on_monitor (void *arg)
-{
-    jupyter_t *self = arg;
-    zmq_msg_t part;
-    bool broken = false;
-    zmq_msg_init (&part);
-    //  Two parts: number and value of the event, address. Only the one event was asked for.
-    while (zmq_msg_recv (&part, self->monitor, ZMQ_DONTWAIT) >= 0)
-        broken = true;
-    zmq_msg_close (&part);
-    if (broken && !ltimer_active (self->reopen)) {
-        ltimer_set (self->reopen, REOPEN_AFTER);
-        self->life.lost (self->life.arg);
-    }
-}
-
-static void
-s_monitor_close (jupyter_t *self)
-{
-    zio_end (&self->monitor_io);
-    if (self->monitor)
-        zmq_close (self->monitor);
-    self->monitor = NULL;
-}
-
-//  Before there is a connection, or its end may be missed. The name of a monitor that was closed is
-//  free only once ZeroMQ's own thread has come by: each gets a new one.
-static bool
-s_monitor_open (jupyter_t *self, void *output)
-{
-    char name [MONITOR_SIZE];
-    snprintf (name, sizeof name, "inproc://%s-%u", self->session, ++self->openings);
-    if (zmq_socket_monitor (output, name, ZMQ_EVENT_DISCONNECTED) != 0)
-        return false;
-    self->monitor = zmq_socket (self->zmq, ZMQ_PAIR);
-    if (!self->monitor || zmq_connect (self->monitor, name) != 0)
-        return false;
-    self->monitor_io = zio_new (self->loop, self->monitor, s_on_monitor, self);
-    return true;
-}
-
-//  ---- lines ----
-
-static bool
-s_line_open (jupyter_t *self, jupyter_channel_t channel, const char *endpoint)
-{
-    line_t *line = &self->lines [channel];
-    *line = (line_t) { .jupyter = self, .channel = channel };
-    line->socket = zmq_socket (self->zmq, channel == JUPYTER_IOPUB ? ZMQ_SUB : ZMQ_DEALER);
-    if (!line->socket)
-        return false;
-    int linger = 0, unlimited = 0, reconnect = 20, reconnect_max = 500;
-    int64_t largest = JUPYTER_MESSAGE_MAX;
-    zmq_setsockopt (line->socket, ZMQ_LINGER, &linger, sizeof linger);
-    zmq_setsockopt (line->socket, ZMQ_MAXMSGSIZE, &largest, sizeof largest);
-    zmq_setsockopt (line->socket, ZMQ_RECONNECT_IVL, &reconnect, sizeof reconnect);
-    zmq_setsockopt (line->socket, ZMQ_RECONNECT_IVL_MAX, &reconnect_max, sizeof reconnect_max);
-    if (channel == JUPYTER_IOPUB) {
-        //  With a limit the kernel's publisher drops silently while we are slow; what is kept is
-        //  bounded above us.
-        zmq_setsockopt (line->socket, ZMQ_RCVHWM, &unlimited, sizeof unlimited);
-        zmq_setsockopt (line->socket, ZMQ_SUBSCRIBE, "", 0);
-        if (!s_monitor_open (self, line->socket))
-            return false;
-    }
-    else
-        //  The kernel asks for input on stdin by the routing id that it saw on shell.
-        zmq_setsockopt (line->socket, ZMQ_ROUTING_ID, self->session, strlen (self->session));
-    if (zmq_connect (line->socket, endpoint) != 0)
-        return false;
-    line->io = zio_new (self->loop, line->socket, s_on_input, line);
-    return true;
-}
-
-static void
-s_line_close (line_t *line)
-{
-    zio_end (&line->io);
-    if (line->socket)
-        zmq_close (line->socket);
-    line->socket = NULL;
-}
-
-static void
-s_on_reopen (void *arg)
-{
-    jupyter_t *self = arg;
-    zmq_socket_monitor (self->lines [JUPYTER_IOPUB].socket, NULL, 0);
-    s_monitor_close (self);
-    s_line_close (&self->lines [JUPYTER_IOPUB]);
-    //  Without it no cell would ever be seen to end.
-    if (!s_line_open (self, JUPYTER_IOPUB, self->output))
-        ltimer_set (self->reopen, REOPEN_AFTER);
 }
 
 bool
@@ -503,7 +371,7 @@ jupyter_connect (jupyter_t *self, const char *const endpoints [JUPYTER_CHANNELS]
 {
     snprintf (self->output, sizeof self->output, "%s", endpoints [JUPYTER_IOPUB]);
     for (jupyter_channel_t channel = 0; channel < JUPYTER_CHANNELS; channel++)
-        if (!s_line_open (self, channel, endpoints [channel]))
+        if (!jupyter_line_open (self, channel, endpoints [channel]))
             return false;
     s_nudge (self);
     return true;
@@ -512,9 +380,7 @@ jupyter_connect (jupyter_t *self, const char *const endpoints [JUPYTER_CHANNELS]
 static void
 s_free (jupyter_t *self)
 {
-    s_monitor_close (self);
-    for (size_t n = 0; n < JUPYTER_CHANNELS; n++)
-        s_line_close (&self->lines [n]);
+    jupyter_lines_close (self);
     ltimer_end (&self->timer);
     ltimer_end (&self->reopen);
     signer_destroy (&self->signer);

@@ -39,7 +39,7 @@ typedef struct {
     //  Output of a request (iopub), or "input_request" (stdin). Busy and idle are not told.
     void (*message) (void *arg, const jupyter_message_t *message);
     //  Reply and idle of the execution have both arrived; content of the reply, `status` its status
-    //  ("ok", "error", "aborted").
+    //  ("ok", "error", "aborted"). When the kernel dropped the request: no content, "aborted".
     void (*finished) (void *arg, text_t id, text_t status, mp_t reply);
     //  Asked before output of `size` bytes is verified and parsed: true drops it unread (a flood
     //  costs little then).
@@ -53,7 +53,7 @@ typedef struct {
 typedef struct {
     uint64_t received, bytes;            //  messages, and bytes of all their frames
     uint64_t malformed, forged, replayed, skipped;
-    uint64_t lost_idles;                 //  executions ended by the answer to a later request
+    uint64_t lost_idles, lost_replies;   //  executions ended by the answer to a later request
 } jupyter_stats_t;
 
 //  The connection file for a kernel whose sockets are ipc://<prefix>-1 … -5, in the order shell,

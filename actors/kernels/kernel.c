@@ -1,24 +1,18 @@
-//  kernel.c -- states, queue and timers of one kernel.
+//  kernel.c -- states, queue and watch of one kernel.
 
-#include <signal.h>
-#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <unistd.h>
 #include <sys/wait.h>
 
 #include "actors/kit/fsm.h"
-#include "kernel.h"
+#include "kernel_inner.h"
 #include "proto/json.h"
 #include "proto/log.h"
 #include "proto/token.h"
 
-#define FLUSH_EVERY 50           //  ms: at most 20 events a second of one kind
 #define LOOK_BUSY 200            //  ms between looks at memory while a cell runs
 #define LOOK_IDLE 2000
-#define RECENT_MAX 32            //  finished cells that may still say something
-#define RECENT_BYTES (16 << 20)  //  of their outputs together
-#define STOP_STEP 2500           //  ms from one word of farewell to the next, louder one
 
 //  from, event, to
 static const move_t moves [] = {
@@ -38,202 +32,12 @@ static const move_t moves [] = {
     { "stopping", "died", "dead", NULL },
     { 0 } };
 
-//  What is done about a cell that shall end, and when.
-static const struct {
-    int64_t after;               //  ms since the interrupt
-    int signo;
-    const char *name;
-} harsher [] = { { 0, SIGINT, "SIGINT" }, { 3000, SIGINT, "SIGINT" },
-                 { 10000, SIGTERM, "SIGTERM" }, { 15000, SIGKILL, "SIGKILL" } };
-
-#define STEPS (sizeof harsher / sizeof *harsher)
-
-struct kernel {
-    const kernel_conf_t *conf;
-    const spec_t *spec;
-    char *language, *notebook, *user;
-    char id [37];
-    const char *state;
-    box_t *box;
-    relay_t *relay;                      //  NULL: not attached
-    char cluster [37];
-    jupyter_t *jupyter;
-    cell_t *queue, *running;
-    cell_t *recent;                      //  newest first
-    ltimer_t *flush, *look, *harsh, *farewell;
-    int64_t flushed;                     //  when output was last told
-    int64_t interrupted;                 //  when
-    size_t step;                         //  of `harsher`, or of the farewell
-    int64_t used;
-    uint64_t memory, peak, traffic;
-    bool out_of_memory, late;            //  why it was killed: too large; not ready in time
-    bool gone;                           //  box has ended
-};
-
 static void s_next (kernel_t *self);
-
-//  ---- cells ----
-
-cell_t *
-cell_new (const char *id, const char *cell_id, text_t code, size_t cap)
-{
-    cell_t *self = xcalloc (1, sizeof *self);
-    snprintf (self->id, sizeof self->id, "%s", id);
-    self->cell_id = xstrdup (cell_id);
-    self->code = xmalloc (code.size + 1);
-    memcpy (self->code, code.data, code.size);
-    self->code [code.size] = 0;
-    self->output = output_new (cap);
-    return self;
-}
-
-static void
-s_cell_free (cell_t *cell)
-{
-    output_destroy (&cell->output);
-    buf_free (&cell->error);
-    free (cell->cell_id);
-    free (cell->code);
-    free (cell);
-}
-
-static void
-s_cell_forget (kernel_t *self, cell_t *cell)
-{
-    self->conf->calls.forgotten (self->conf->calls.arg, cell);
-    s_cell_free (cell);
-}
-
-static void
-s_event (kernel_t *self, cell_t *cell, const char *type, const char *format, ...)
-    __attribute__ ((format (printf, 4, 5)));
-
-static void
-s_event (kernel_t *self, cell_t *cell, const char *type, const char *format, ...)
-{
-    char json [256];
-    va_list args;
-    va_start (args, format);
-    vsnprintf (json, sizeof json, format, args);
-    va_end (args);
-    self->conf->calls.event (self->conf->calls.arg, cell, type, text_of (json));
-}
-
-static void
-s_cell_error (cell_t *cell, const char *name, const char *text)
-{
-    buf_clear (&cell->error);
-    buf_puts (&cell->error, "{\"ename\":");
-    json_quote (text_of (name), &cell->error);
-    buf_puts (&cell->error, ",\"evalue\":");
-    json_quote (text_of (text), &cell->error);
-    buf_puts (&cell->error, ",\"traceback\":[]}");
-}
-
-//  ---- telling output ----
-
-typedef struct {
-    kernel_t *kernel;
-    cell_t *cell;
-} flushing_t;
-
-static void
-s_on_output_event (void *arg, const char *type, text_t data)
-{
-    flushing_t *at = arg;
-    at->kernel->conf->calls.event (at->kernel->conf->calls.arg, at->cell, type, data);
-}
-
-static void
-s_flush_cell (kernel_t *self, cell_t *cell)
-{
-    if (!cell->dirty)
-        return;
-    cell->dirty = false;
-    output_flush (cell->output, s_on_output_event, &(flushing_t) { self, cell });
-    if (cell->outcome)
-        self->conf->calls.changed (self->conf->calls.arg, cell);
-}
-
-static void
-s_on_flush (void *arg)
-{
-    kernel_t *self = arg;
-    self->flushed = loop_now (self->conf->loop);
-    if (self->running)
-        s_flush_cell (self, self->running);
-    for (cell_t *cell = self->recent; cell; cell = cell->next)
-        s_flush_cell (self, cell);
-}
-
-static void
-s_dirty (kernel_t *self, cell_t *cell)
-{
-    cell->dirty = true;
-    if (!ltimer_active (self->flush)) {
-        int64_t since = loop_now (self->conf->loop) - self->flushed;
-        ltimer_set (self->flush, since >= FLUSH_EVERY ? 0 : FLUSH_EVERY - since);
-    }
-}
-
-//  ---- finished cells ----
-
-//  They stay for what their threads still say, until the same cell runs again or others need the
-//  room.
-static void
-s_trim (kernel_t *self, const char *cell_id)
-{
-    size_t count = 0, bytes = 0;
-    for (cell_t **at = &self->recent; *at;) {
-        cell_t *cell = *at;
-        count++;
-        bytes += output_size (cell->output);
-        bool again = cell_id && cell->cell_id && strcmp (cell_id, cell->cell_id) == 0;
-        if (count > RECENT_MAX || bytes > RECENT_BYTES || again) {
-            *at = cell->next;
-            s_flush_cell (self, cell);
-            s_cell_forget (self, cell);
-        }
-        else
-            at = &cell->next;
-    }
-}
-
-static void
-s_finish (kernel_t *self, cell_t *cell, const char *outcome)
-{
-    s_flush_cell (self, cell);
-    cell->outcome = outcome;
-    cell->asked = false;
-    cell->ended = loop_now (self->conf->loop);
-    cell->next = self->recent;
-    self->recent = cell;
-    self->used = cell->ended;
-    self->conf->calls.finished (self->conf->calls.arg, cell);
-    s_trim (self, NULL);
-}
-
-static void
-s_fail_all (kernel_t *self, const char *running, const char *queued, const char *name,
-            const char *why)
-{
-    cell_t *cell = self->running;
-    self->running = NULL;
-    if (cell) {
-        s_cell_error (cell, name, why);
-        s_finish (self, cell, cell->interrupted ? "cancelled" : running);
-    }
-    while ((cell = self->queue)) {
-        self->queue = cell->next;
-        s_cell_error (cell, name, why);
-        s_finish (self, cell, queued);
-    }
-}
 
 //  ---- states ----
 
-static bool
-s_step (kernel_t *self, const char *event)
+bool
+kernel_step (kernel_t *self, const char *event)
 {
     const char *state = fsm_step (moves, self->state, event, self);
     if (!state)
@@ -306,13 +110,13 @@ s_on_ended (void *arg, int status, text_t said)
     self->gone = true;
     if (strcmp (self->state, "stopping") != 0)
         log_warn ("kernel died", "kernel", self->id, "language", self->language, "why", why);
-    s_fail_all (self, "failed", "aborted", self->out_of_memory ? "OutOfMemory" : "KernelDied", why);
-    s_step (self, "died");
+    cells_fail (self, "failed", "aborted", self->out_of_memory ? "OutOfMemory" : "KernelDied", why);
+    kernel_step (self, "died");
     while (self->recent) {
         cell_t *cell = self->recent;
         self->recent = cell->next;
-        s_flush_cell (self, cell);
-        s_cell_forget (self, cell);
+        cell_flush (self, cell);
+        cell_forget (self, cell);
     }
     s_free (self);
 }
@@ -330,7 +134,7 @@ s_on_ready (void *arg)
 {
     kernel_t *self = arg;
     ltimer_stop (self->farewell);
-    if (s_step (self, "ready"))
+    if (kernel_step (self, "ready"))
         s_next (self);
 }
 
@@ -349,11 +153,11 @@ s_next (kernel_t *self)
     }
     self->queue = cell->next;
     cell->next = NULL;
-    s_trim (self, cell->cell_id);
+    cells_trim (self, cell->cell_id);
     self->running = cell;
     snprintf (cell->request, sizeof cell->request, "%s", request);
     cell->began = self->used = loop_now (self->conf->loop);
-    s_step (self, "run");
+    kernel_step (self, "run");
     self->conf->calls.began (self->conf->calls.arg, cell);
 }
 
@@ -388,7 +192,7 @@ s_on_skip (void *arg, text_t request, text_t type, size_t size)
         return true;
     if (!output_full (cell->output, type, size))
         return false;
-    s_dirty (self, cell);
+    cell_dirty (self, cell);
     return true;
 }
 
@@ -400,7 +204,7 @@ s_update_others (kernel_t *self, const cell_t *from, const jupyter_message_t *me
     for (cell_t *cell = self->recent; cell && id.size; cell = cell->next)
         if (cell != from && output_has_display (cell->output, id)
             && output_add (cell->output, message->type, message->content))
-            s_dirty (self, cell);
+            cell_dirty (self, cell);
 }
 
 static void
@@ -411,7 +215,7 @@ s_on_input_request (kernel_t *self, cell_t *cell, const jupyter_message_t *messa
     json_quote (mp_text (mp_get (message->content, "prompt")), &json);
     buf_putf (&json, ",\"password\":%s}",
               mp_bool (mp_get (message->content, "password")) ? "true" : "false");
-    s_flush_cell (self, cell);
+    cell_flush (self, cell);
     cell->asked = true;
     self->conf->calls.event (self->conf->calls.arg, cell, "input_request", buf_text (&json));
     buf_free (&json);
@@ -431,7 +235,7 @@ s_on_message (void *arg, const jupyter_message_t *message)
     if (text_is (message->type, "update_display_data"))
         s_update_others (self, cell, message);
     if (output_add (cell->output, message->type, message->content))
-        s_dirty (self, cell);
+        cell_dirty (self, cell);
 }
 
 static void
@@ -440,7 +244,7 @@ s_on_lost (void *arg)
     kernel_t *self = arg;
     if (self->running) {
         output_lost (self->running->output);
-        s_dirty (self, self->running);
+        cell_dirty (self, self->running);
     }
 }
 
@@ -473,9 +277,9 @@ s_on_finished (void *arg, text_t id, text_t status, mp_t reply)
     if (cell->interrupted && !text_is (status, "ok"))
         outcome = "cancelled";
     if (cell->interrupted && cell->error.size == 0 && !text_is (status, "ok"))
-        s_cell_error (cell, "Interrupted", "execution was interrupted");
-    s_step (self, "done");
-    s_finish (self, cell, outcome);
+        cell_error (cell, "Interrupted", "execution was interrupted");
+    kernel_step (self, "done");
+    cell_finish (self, cell, outcome);
     s_next (self);
 }
 
@@ -500,101 +304,11 @@ s_on_measured (void *arg, process_tree_t tree)
         return;
     self->out_of_memory = true;
     if (self->running) {
-        s_flush_cell (self, self->running);
-        s_event (self, self->running, "oom", "{\"limit\":%llu,\"peak\":%llu}",
-                 (unsigned long long) self->conf->memory, (unsigned long long) self->peak);
+        cell_flush (self, self->running);
+        cell_event (self, self->running, "oom", "{\"limit\":%llu,\"peak\":%llu}",
+                    (unsigned long long) self->conf->memory, (unsigned long long) self->peak);
     }
     box_kill (self->box);
-}
-
-//  ---- interrupting ----
-
-static void
-s_on_harsh (void *arg)
-{
-    kernel_t *self = arg;
-    if (!self->running || self->step >= STEPS)
-        return;
-    int signo = harsher [self->step].signo;
-    s_event (self, self->running, "interrupting", "{\"step\":%zu,\"signal\":\"%s\"}",
-             self->step + 1, harsher [self->step].name);
-    if (signo == SIGKILL)
-        box_kill (self->box);
-    else if (signo == SIGINT && self->spec->messages)
-        jupyter_interrupt (self->jupyter);
-    else
-        box_signal (self->box, signo);
-    if (++self->step < STEPS)
-        ltimer_set (self->harsh,
-                    self->interrupted + harsher [self->step].after - loop_now (self->conf->loop));
-}
-
-void
-kernel_interrupt (kernel_t *self, cell_t *cell)
-{
-    if (cell == self->running) {
-        //  Asked again, it does not begin anew: the steps go on.
-        bool first = !cell->interrupted;
-        cell->interrupted = true;
-        if (!first || !s_step (self, "interrupt"))
-            return;
-        self->interrupted = loop_now (self->conf->loop);
-        self->step = 0;
-        s_on_harsh (self);
-        return;
-    }
-    for (cell_t **at = &self->queue; *at; at = &(*at)->next)
-        if (*at == cell) {
-            *at = cell->next;
-            cell->interrupted = true;
-            s_cell_error (cell, "Interrupted", "execution was cancelled before it began");
-            s_finish (self, cell, "cancelled");
-            return;
-        }
-}
-
-bool
-kernel_input (kernel_t *self, cell_t *cell, text_t value)
-{
-    if (cell != self->running || !cell->asked || !jupyter_input (self->jupyter, value))
-        return false;
-    cell->asked = false;
-    return true;
-}
-
-//  ---- farewell ----
-
-static void
-s_on_farewell (void *arg)
-{
-    kernel_t *self = arg;
-    if (strcmp (self->state, "starting") == 0) {
-        self->late = true;
-        box_kill (self->box);
-        return;
-    }
-    if (self->step++ == 0)
-        box_signal (self->box, SIGTERM);
-    else
-        box_kill (self->box);
-    ltimer_set (self->farewell, STOP_STEP);
-}
-
-void
-kernel_stop (kernel_t *self, const char *why, bool at_once)
-{
-    //  A busy one would not listen (R), and nobody waits for what it does.
-    at_once |= self->running || strcmp (self->state, "starting") == 0;
-    if (!s_step (self, "stop"))
-        return;
-    ltimer_stop (self->harsh);
-    s_fail_all (self, "aborted", "aborted", "KernelStopped", why);
-    self->step = 0;
-    if (at_once)
-        box_kill (self->box);
-    else
-        jupyter_shutdown (self->jupyter);
-    ltimer_set (self->farewell, STOP_STEP);
 }
 
 //  ---- life ----
@@ -656,10 +370,10 @@ kernel_new (const kernel_conf_t *conf, const spec_t *spec, const char *language,
     self->used = loop_now (conf->loop);
     uuid_make (self->id);
     random_text (key, sizeof key - 1);
-    self->flush = loop_timer (conf->loop, s_on_flush, self);
+    self->flush = loop_timer (conf->loop, cells_flush, self);
     self->look = loop_timer (conf->loop, s_on_look, self);
-    self->harsh = loop_timer (conf->loop, s_on_harsh, self);
-    self->farewell = loop_timer (conf->loop, s_on_farewell, self);
+    self->harsh = loop_timer (conf->loop, kernel_harsh, self);
+    self->farewell = loop_timer (conf->loop, kernel_farewell, self);
     self->jupyter = jupyter_new (conf->loop, conf->zmq, text_of (key), &(jupyter_life_t) {
         s_on_ready, s_on_message, s_on_finished, s_on_skip, s_on_lost, self });
     self->box = s_box (self, key, to);
@@ -683,7 +397,7 @@ kernel_destroy (kernel_t **self_p)
     for (size_t n = 0; n < 3; n++)
         for (cell_t *cell = lists [n], *next; cell; cell = next) {
             next = cell->next;
-            s_cell_free (cell);
+            cell_free (cell);
         }
     s_free (self);
 }

@@ -105,7 +105,15 @@ void kernel_show (kernels_t *kernels, const kernel_t *kernel, const char *state)
 
 //  ---------------------------------------------------------------- who serves a notebook
 
+#define NOTEBOOK_KEY 64
+
+//  The key of a notebook's claim; the other one is kept as long as the request.
+void notebook_key_write (char out [NOTEBOOK_KEY], const char *notebook);
 const char *notebook_key (req_t *req, const char *notebook);
+//  Commit one statement under that claim, however long the database is away. The failure that it
+//  answers is final: claim_is_fence, or a fault of the statement.
+CO db_result_t notebook_commit (req_t *req, const char *notebook, const char *statement,
+                                const char *const *params, size_t count);
 //  Everything written about a notebook's executions is under its claim.
 CO void notebook_take (req_t *req, const char *notebook);
 //  Another process has it: its kernels end, its records are not written any more.

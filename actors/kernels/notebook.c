@@ -6,13 +6,35 @@
 #include "kernels.h"
 
 #define PREFIX "notebook:"
+#define AGAIN 200            //  ms until an absent database is asked again
 #define RELEASES 64          //  claims given back in one go
 #define WHY_LOST "kernels process restarted"
+
+void
+notebook_key_write (char out [NOTEBOOK_KEY], const char *notebook)
+{
+    snprintf (out, NOTEBOOK_KEY, PREFIX "%s", notebook);
+}
 
 const char *
 notebook_key (req_t *req, const char *notebook)
 {
     return req_print (req, PREFIX "%s", notebook);
+}
+
+CO db_result_t
+notebook_commit (req_t *req, const char *notebook, const char *statement,
+                 const char *const *params, size_t count)
+{
+    for (;;) {
+        unit_t *unit = unit_new (req);
+        unit_guard (unit, notebook_key (req, notebook));
+        unit_add_ (unit, statement, params, count);
+        db_result_t result = unit_try (unit);
+        if (!error_retry (result.code) || claim_is_fence (&result))
+            return result;
+        req_sleep (req, AGAIN);
+    }
 }
 
 static CO void

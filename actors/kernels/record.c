@@ -6,7 +6,7 @@
 
 #include "kernels.h"
 
-#define AGAIN 200            //  ms until an absent database is asked again
+#define AGAIN 200            //  ms until a row that is under way is looked for again
 #define SAVE_AFTER 500       //  ms that late output is gathered
 
 struct waiter {
@@ -89,26 +89,15 @@ record_release (record_t *self)
 
 //  ---- rows ----
 
-//  Commit one statement under the claim of the notebook, however long the database is away.
+//  Each of these statements changes nothing when it is run again.
 static CO void
 s_commit (req_t *req, const char *notebook, const char *statement, const char *const *params,
           size_t count)
 {
-    for (;;) {
-        unit_t *unit = unit_new (req);
-        unit_guard (unit, notebook_key (req, notebook));
-        unit_add_ (unit, statement, params, count);
-        db_result_t result = unit_try (unit);
-        if (result.code == E_NONE || claim_is_fence (&result))
-            return;
-        //  Each of these statements changes nothing when it is run again.
-        if (!error_retry (result.code)) {
-            log_error ("execution is not kept", "statement", statement, "id", params [0], "why",
-                       result.raw);
-            return;
-        }
-        req_sleep (req, AGAIN);
-    }
+    db_result_t result = notebook_commit (req, notebook, statement, params, count);
+    if (result.code != E_NONE && !claim_is_fence (&result))
+        log_error ("execution is not kept", "statement", statement, "id", params [0], "why",
+                   result.raw);
 }
 
 static CO void
@@ -202,11 +191,11 @@ s_on_kept (void *arg, int64_t off)
 void
 record_event (record_t *self, const char *type, text_t data)
 {
-    char full [64], claim [64];
+    char full [64], claim [NOTEBOOK_KEY];
     if (self->fenced)
         return;
     snprintf (full, sizeof full, "execution.%s", type);
-    snprintf (claim, sizeof claim, "notebook:%s", self->notebook);
+    notebook_key_write (claim, self->notebook);
     self->pending++;
     live_append_guarded (self->kernels->actor, claim, self->channel, NULL, full, data, s_on_kept,
                          self);

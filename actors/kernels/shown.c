@@ -6,8 +6,6 @@
 
 #include "kernels.h"
 
-#define AGAIN 200            //  ms until an absent database is asked again
-
 typedef struct {
     char id [37], user [37], notebook [37], language [32];
     char state [16];
@@ -19,21 +17,11 @@ typedef struct {
 static CO bool
 s_write (req_t *req, const shown_t *shown)
 {
-    for (;;) {
-        unit_t *unit = unit_new (req);
-        unit_guard (unit, notebook_key (req, shown->notebook));
-        if (strcmp (shown->state, "dead") == 0)
-            unit_add (unit, "kernel_dead", shown->id);
-        else
-            unit_add (unit, "kernel_state", shown->id, shown->user, shown->notebook,
-                      shown->language, shown->state);
-        db_result_t result = unit_try (unit);
-        if (result.code == E_NONE)
-            return true;
-        if (!error_retry (result.code) || claim_is_fence (&result))
-            return false;
-        req_sleep (req, AGAIN);
-    }
+    const char *const params [] = { shown->id, shown->user, shown->notebook, shown->language,
+                                    shown->state };
+    bool dead = strcmp (shown->state, "dead") == 0;
+    return notebook_commit (req, shown->notebook, dead ? "kernel_dead" : "kernel_state", params,
+                            dead ? 1 : sizeof params / sizeof *params).code == E_NONE;
 }
 
 static CO void
@@ -60,10 +48,10 @@ void
 kernel_show (kernels_t *kernels, const kernel_t *kernel, const char *state)
 {
     const char *id = kernel_id (kernel), *notebook = kernel_notebook (kernel);
-    char key [64];
-    snprintf (key, sizeof key, "notebook:%s", notebook ? notebook : "");
+    char key [NOTEBOOK_KEY];
     if (!notebook || !kernel_user (kernel))
         return;
+    notebook_key_write (key, notebook);
     shown_t *shown = hash_get (kernels->shown, text_of (id));
     if (!claim_held (kernels->actor, key)) {
         if (shown && !shown->busy)

@@ -191,12 +191,6 @@ s_on_ready (void *arg)
 }
 
 static void
-s_on_directory (void *arg)
-{
-    claims_directory (arg);
-}
-
-static void
 s_on_refused (void *arg, const wire_refused_t *why)
 {
     kit_t *kit = arg;
@@ -220,7 +214,7 @@ s_serve (kit_t *kit)
     buf_free (&dependants);
     bus_start (actor->bus,
                &(bus_life_t) { .on_ready = s_on_ready, .on_refused = s_on_refused,
-                               .on_directory = s_on_directory, .arg = kit });
+                               .on_directory = claims_directory, .arg = kit });
 }
 
 static CO void

@@ -235,8 +235,9 @@ s_fence (req_t *req)
 
 //  Those of our name that were in the directory, and are not there any more.
 void
-claims_directory (kit_t *kit)
+claims_directory (void *arg)
 {
+    kit_t *kit = arg;
     actor_t *actor = kit->actor;
     hash_t *now = hash_new (free);
     bus_entry_t entry;
@@ -270,11 +271,9 @@ s_look (req_t *req)
         row_t row = rows_at (rows, n);
         if (s_is_there (actor, row_str (row, "slot"), row_str (row, "boot")))
             continue;
-        buf_t who = { 0 };
-        buf_putf (&who, "%s/%s", row_str (row, "slot"), row_str (row, "boot"));
-        buf_putc (&who, 0);
-        if (!actor_spawn (actor, s_fence, who.data))
-            buf_free (&who);
+        char *who = text_format ("%s/%s", row_str (row, "slot"), row_str (row, "boot"));
+        if (!actor_spawn (actor, s_fence, who))
+            free (who);
     }
 }
 

@@ -325,7 +325,7 @@ void claim_statements (kit_t *kit);
 hash_t *claims_new (void);
 CO void claims_load (req_t *req);
 CO void claims_verify (req_t *req);
-void claims_directory (kit_t *kit);
+void claims_directory (void *kit);     //  on_directory of the bus
 tick_t claims_tick (const kit_t *kit);
 //  NULL when we do not hold it. Referred to, it outlives its loss.
 claim_t *claim_ref (kit_t *kit, const char *key);

@@ -4,7 +4,6 @@
 #include <pthread.h>
 #include <stdlib.h>
 #include <sys/resource.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "../../proto/fault.h"
@@ -42,14 +41,6 @@ s_ended (void *arg)
     pause_end (&job->pause);
 }
 
-static int64_t
-s_milliseconds (void)
-{
-    struct timespec now;
-    clock_gettime (CLOCK_MONOTONIC, &now);
-    return now.tv_sec * 1000 + now.tv_nsec / 1000000;
-}
-
 static void *
 s_thread (void *arg)
 {
@@ -68,7 +59,7 @@ s_thread (void *arg)
             pool->end = &pool->first;
         pool->waiting--;
         pthread_mutex_unlock (&pool->lock);
-        job->late = s_milliseconds () - job->since > WAITING_MS;
+        job->late = clock_ms () - job->since > WAITING_MS;
         if (!job->late)
             job->fn (job->arg);
         loop_post (pool->loop, s_ended, job);
@@ -98,7 +89,7 @@ CO bool
 offload (req_t *req, void (*fn) (void *), void *arg)
 {
     offload_pool_t *pool = s_pool (req->kit);
-    job_t job = { .pool = pool, .fn = fn, .arg = arg, .since = s_milliseconds () };
+    job_t job = { .pool = pool, .fn = fn, .arg = arg, .since = clock_ms () };
     pthread_mutex_lock (&pool->lock);
     bool full = pool->waiting >= WAITING_MAX || fault (KIT_OFFLOAD);
     if (!full) {

@@ -139,7 +139,8 @@ void unit_also_ (unit_t *unit, const char *name, const char *const *params, size
 void unit_event (unit_t *unit, const char *channel, const char *key, const char *type,
                  const char *data);
 //  `build` runs before the commit, maybe twice: it neither fails nor suspends. An empty body stores
-//  nothing; so does a last row that is absent or whose id is null (a refused transition).
+//  nothing; so does a last row that is absent or whose id is null (a refused transition). A row
+//  whose answer has no id may have a column _id instead, which is not answered.
 void unit_answer (unit_t *unit, void (*build) (req_t *req, row_t last, buf_t *body));
 //  The answer will be {"message": …}; the text must live as long as the request.
 void unit_message (unit_t *unit, const char *message);

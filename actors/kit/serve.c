@@ -2,18 +2,9 @@
 //  coroutine.
 
 #include <stdlib.h>
-#include <time.h>
 
 #include "../../proto/fault.h"
 #include "kit.h"
-
-static int64_t
-s_now_us (void)
-{
-    struct timespec now;
-    clock_gettime (CLOCK_MONOTONIC, &now);
-    return (int64_t) now.tv_sec * 1000000 + now.tv_nsec / 1000;
-}
 
 //  ---------------------------------------------------------------- calls in service
 
@@ -169,7 +160,7 @@ static void
 s_count (req_t *req, unsigned status)
 {
     endpoint_t *endpoint = req->endpoint;
-    uint64_t us = (uint64_t) (s_now_us () - req->started);
+    uint64_t us = (uint64_t) (clock_us () - req->started);
     endpoint->calls++;
     endpoint->errors += status >= 400;
     endpoint->us += us;
@@ -266,7 +257,7 @@ s_request (actor_t *actor, endpoint_t *endpoint, bus_peer_t *peer, const wire_ca
     req->what = endpoint->spec.method;
     req->peer = peer;
     req->id = call->id;
-    req->started = s_now_us ();
+    req->started = clock_us ();
     req->deadline = call->ttl < (uint64_t) INT64_MAX / 2
                         ? loop_now (actor->loop) + (int64_t) call->ttl
                         : INT64_MAX;

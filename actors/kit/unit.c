@@ -217,15 +217,24 @@ s_tell (void *arg, const live_event_t *event)
     s_told_add (unit->req, &unit->told, event, 0);
 }
 
-//  Did the statement change anything? A guarded transition that was refused has a row with a null
-//  id.
+//  A guarded transition that was refused has a row with a null id; `_id` in rows whose answer has
+//  none.
+static bool
+s_refused (const PGresult *result)
+{
+    int id = PQfnumber (result, "id");
+    if (id < 0)
+        id = PQfnumber (result, "_id");
+    return id >= 0 && PQgetisnull (result, 0, id);
+}
+
+//  Did the statement change anything?
 static bool
 s_changed (const PGresult *result)
 {
     if (PQresultStatus (result) == PGRES_COMMAND_OK)
         return strcmp (PQcmdTuples ((PGresult *) result), "0") != 0;
-    int id = PQfnumber (result, "id");
-    return PQntuples (result) > 0 && (id < 0 || !PQgetisnull (result, 0, id));
+    return PQntuples (result) > 0 && !s_refused (result);
 }
 
 //  All statements of the unit have run: what will be told of it.
@@ -318,8 +327,7 @@ s_store_answer (unit_t *unit, db_unit_t *inner, const db_result_t *results, size
 {
     req_t *req = unit->req;
     row_t row = count ? s_row (&results [unit->last]) : (row_t) { NULL, -1 };
-    int id = row_none (row) ? -1 : PQfnumber (row.result, "id");
-    if (!unit->build && (row_none (row) || (id >= 0 && PQgetisnull (row.result, row.row, id))))
+    if (!unit->build && (row_none (row) || s_refused (row.result)))
         return;
     req->live_ch = NULL;
     for (size_t n = 0; n < count; n++)

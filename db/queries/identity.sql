@@ -311,7 +311,7 @@ WITH me AS (SELECT role FROM identity.members WHERE organization_id = $2::uuid A
      n AS (INSERT INTO identity.members (organization_id, user_id, role)
            SELECT $2::uuid, $3::uuid, $4 FROM me WHERE me.role IN ('owner', 'admin')
            ON CONFLICT (organization_id, user_id) DO UPDATE SET role = excluded.role WHERE members.role <> 'owner' RETURNING *)
-SELECT n.user_id, n.role, n.created_at, CASE WHEN n.user_id IS NOT NULL THEN
+SELECT n.user_id AS _id, n.user_id, n.role, n.created_at, CASE WHEN n.user_id IS NOT NULL THEN
        identity.audit_add (n.user_id, 'member.set', $5::jsonb, jsonb_build_object ('organization', n.organization_id, 'role', n.role)) END AS _audit
   FROM me LEFT JOIN n ON true
 

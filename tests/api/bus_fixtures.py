@@ -155,10 +155,10 @@ class Bus:
         return f"{self.keys}/{name}.key"
 
     def log_count(self):
-        """How many keys the broker admitted when it read them last."""
+        """How many keys the broker admitted when it read them last; None: it has not yet."""
         counts = [line.rsplit("count=", 1)[1] for line in self.broker_log().splitlines()
                   if "keys read" in line]
-        return int(counts[-1])
+        return int(counts[-1]) if counts else None
 
     # -- processes
 

@@ -148,7 +148,7 @@ class Stack:
                 self.process.kill()
                 self.process.wait()
         self.process.stdout.close()
-        if os.environ.get("BUSBAR_TEST_LOG"):
+        if os.environ.get("BUSBAR_TEST_LOG") and not self.log.closed:    # a second time: said already
             sys.stderr.write(self.log_text())
         self.log.close()
         if self.own_var:

@@ -124,10 +124,14 @@ def test_no_call_is_lost_when_the_broker_is_killed(bus):
     assert set(answers) == {"svc.1"}
 
 
-def test_everybody_is_back_within_a_second_after_a_broker_restart(bus):
-    bus.heartbeat = 500
+def restart(bus, heartbeat):
+    bus.heartbeat = heartbeat
     bus.kill()
     bus.start()
+
+
+def test_everybody_is_back_within_a_second_after_a_broker_restart(bus):
+    restart(bus, heartbeat=500)
     client = bus.client()
     for n in range(3):
         bus.actor(slot=f"svc.{n}", client=client)
@@ -150,6 +154,7 @@ def test_everybody_is_back_within_a_second_after_a_broker_restart(bus):
 
 
 def test_a_dead_actor_is_gone_at_once_for_everybody(bus):
+    restart(bus, heartbeat=2000)
     watchers = [bus.client() for _ in range(2)]
     child = bus.actor(client=watchers[0])
     wait_for(lambda: "svc.1" in watchers[1].directory, "the actor")
@@ -157,7 +162,7 @@ def test_a_dead_actor_is_gone_at_once_for_everybody(bus):
     child.kill()
     for watcher in watchers:
         wait_for(lambda: "svc.1" not in watcher.directory, "its end")
-    assert time.monotonic() - began < 0.5
+    assert time.monotonic() - began < 4          # not for its silence, which would take 8 s
 
 
 def test_a_silent_actor_is_gone_after_four_heartbeats(bus):
@@ -178,7 +183,7 @@ def test_an_idempotent_call_moves_to_another_instance_when_its_own_is_killed(bus
     mark = tmp_path / "mark"
     answers = []
     caller = threading.Thread(target=lambda: answers.append(
-        client.call("svc.slow", seconds=1.0, mark=str(mark), idempotent=True)))
+        client.call("svc.slow", seconds=3.0, mark=str(mark), idempotent=True)))
     caller.start()
     first = wait_for(lambda: mark.exists() and mark.read_text().strip(), "the call")
     children[first].kill()
@@ -188,6 +193,7 @@ def test_an_idempotent_call_moves_to_another_instance_when_its_own_is_killed(bus
 
 
 def test_a_call_that_may_have_run_is_answered_unknown(bus, tmp_path):
+    restart(bus, heartbeat=2000)
     client = bus.client()
     child = bus.actor(client=client)
     mark = tmp_path / "mark"
@@ -195,7 +201,7 @@ def test_a_call_that_may_have_run_is_answered_unknown(bus, tmp_path):
 
     def call():
         with pytest.raises(busbar.BusError) as error:
-            client.call("svc.write", seconds=5.0, mark=str(mark))
+            client.call("svc.write", seconds=20.0, mark=str(mark))
         errors.append(error.value)
 
     caller = threading.Thread(target=call)
@@ -205,7 +211,7 @@ def test_a_call_that_may_have_run_is_answered_unknown(bus, tmp_path):
     child.kill()
     caller.join(10)
     assert errors[0].code == "UNAVAILABLE" and errors[0].unknown
-    assert time.monotonic() - began < 1
+    assert time.monotonic() - began < 4
 
 
 def test_a_call_waits_for_an_absent_actor_until_its_deadline(bus):
@@ -262,7 +268,7 @@ def test_goodbye_drains(bus, tmp_path):
     mark = tmp_path / "mark"
     answers = []
     caller = threading.Thread(target=lambda: answers.append(
-        client.call("svc.write", seconds=0.5, mark=str(mark))))
+        client.call("svc.write", seconds=3.0, mark=str(mark))))
     caller.start()
     wait_for(mark.exists, "the call")
     bus.actor(slot="svc.new", client=client)
@@ -308,6 +314,25 @@ def test_a_subscription_survives_broker_restarts_without_holes(bus):
         bus.start()
     client.call("svc.publish", {}, {"ch": "org:1/log", "count": 1})
     assert [live.next(5).off for _ in range(61)] == list(range(1, 62))
+
+
+def test_what_is_published_before_a_new_broker_knows_its_owner_is_heard(bus):
+    """The subscriber is there first, and has asked the owner already."""
+    restart(bus, heartbeat=2000)
+    client = bus.client()
+    child = bus.actor(client=client)
+    live = client.subscribe("org:1/log")
+    client.call("svc.publish", {}, {"ch": "org:1/log", "count": 1})
+    assert live.next(5).off == 1
+    for off in range(2, 6):
+        os.kill(child.pid, signal.SIGSTOP)
+        bus.kill()
+        bus.start()
+        wait_for(lambda: client._bus.calls, "its question")
+        late = client.begin("svc.publish", {}, {"ch": "org:1/log", "count": 1})
+        os.kill(child.pid, signal.SIGCONT)
+        late.wait()
+        assert live.next(5).off == off
 
 
 def test_a_position_is_resumed(bus):
@@ -486,12 +511,12 @@ def test_a_claimed_key_waits_for_its_owner_to_let_go(bus, tmp_path):
     owner = bus.actor(slot="svc.owner", text=text, client=client)
     wait_for(lambda: "user:7" in client.directory["svc.owner"]["claims"], "the claim")
     mark = tmp_path / "mark"
-    busy = threading.Thread(target=lambda: client.call("svc.write", seconds=0.5, mark=str(mark),
+    busy = threading.Thread(target=lambda: client.call("svc.write", seconds=3.0, mark=str(mark),
                                                        key="user:7"))
     busy.start()
     wait_for(mark.exists, "the call")
     owner.terminate()
-    wait_for(lambda: client.directory.get("svc.owner", {}).get("state") == "draining", "GOODBYE")
+    wait_for(lambda: client.directory.get("svc.owner", {}).get("state") != "up", "GOODBYE")
     assert client.call("svc.who", key="user:7")["slot"] == "svc.other"
     assert owner.wait(5) == 0                   # … and only after the owner had finished
     busy.join(5)

@@ -1,6 +1,5 @@
 """The Python package: what its actors refuse and drop, calls that are given up."""
 
-import threading
 import time
 
 import pytest
@@ -97,13 +96,12 @@ def test_a_snapshot_is_of_the_channels_user_whoever_asks(narrow):
     assert shot["rows"] == [{"id": "ann"}]
 
 
-def test_what_a_route_says_of_repetition_is_heard(bus):  # noqa: F811
+def test_what_a_route_says_of_repetition_is_heard(bus, tmp_path):  # noqa: F811
     client = bus.client()
-    first = bus.actor(slot="svc.1", client=client)
-    answers = []
-    threading.Thread(target=lambda: answers.append(client.call("svc.slow", seconds=1.0))).start()
-    wait_for(lambda: client._bus.calls, "the call")
-    wait_for(lambda: all(call.target for call in list(client._bus.calls.values())), "it to be sent")
+    first, mark = bus.actor(slot="svc.1", client=client), tmp_path / "mark"
+    call = client.begin("svc.slow", seconds=30.0, mark=str(mark))
+    wait_for(lambda: mark.exists() and mark.read_text() == "svc.1\n", "the call")
     bus.actor(slot="svc.2", client=client)
     first.kill()
-    wait_for(lambda: answers == [{"slot": "svc.2"}], "the other instance to answer")
+    wait_for(lambda: mark.read_text() == "svc.1\nsvc.2\n", "the call at the other instance")
+    call.cancel()

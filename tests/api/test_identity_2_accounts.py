@@ -251,7 +251,7 @@ def test_a_deleted_account_is_gone_with_all_it_owns(stack, sign_up):
     live = user.another_live()
     assert admin.delete(f"/api/v1/users/{user.id}") is True
     wait_for(lambda: user.request("GET", f"/notebooks/{notebook['id']}").status_code == 401,
-             "the token's end", 2)
+             "the token's end")
     assert live.closed.wait(5) and live.close_code == 3500
     User(stack.base).post("/auth/refresh", {"refresh_token": refresh}, expect=401)
     stranger(stack).post("/auth/signin", {"email": user.user["email"], "password": PASSWORD}, expect=401)

@@ -330,7 +330,8 @@ def test_deadlines_and_cancellation(world, ann):
 
 
 def test_beyond_1024_at_once_the_rest_is_told_to_come_again(world, ann):
-    numbers = [ann.start("kit.nap", {"ms": "1500"}) for _ in range(1100)]
+    #  All are there before the first one wakes.
+    numbers = [ann.start("kit.nap", {"ms": "4000"}) for _ in range(1100)]
     statuses = [status for _, status, _ in ann.replies(numbers)]
     assert statuses.count(503) == 76 and statuses.count(200) == 1024
 

@@ -224,7 +224,7 @@ def test_the_end_is_the_end(stack, secret, good):
 
 
 def test_a_socket_ends_with_its_token(stack, secret, good):
-    live = User(stack.base, signed(secret, {**good, "exp": int(time.time()) + 2})).another_live()
+    live = User(stack.base, signed(secret, {**good, "exp": int(time.time()) + 4})).another_live()
     live.subscribe("workspaces")
     assert live.closed.wait(30)
     assert live.close_code == 3005

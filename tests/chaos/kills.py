@@ -9,6 +9,7 @@ import websockets
 
 import busbar
 from client import Live, LiveError, User
+from identity_world import PASSWORD
 from stack import wait_for
 
 LAST = "execution.finished"
@@ -23,6 +24,14 @@ def all_up(stack, patience=30):
             return False
         return answer.status_code == 200 and all(row["pid"] for row in stack.processes())
     wait_for(ready, "a system that is ready", patience)
+
+
+def serves(user):
+    """Does every actor reach the database again? Being ready does not say so."""
+    asks = (("GET", "/workspaces", None), ("POST", "/workspaces", {"name": "back"}),
+            ("GET", "/executions", None), ("GET", "/auth/me", None),
+            ("POST", "/auth/signin", {"email": user.user["email"], "password": PASSWORD}))
+    return all(user.request(*ask).status_code < 300 for ask in asks)
 
 
 class Viewer:

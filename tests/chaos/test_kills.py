@@ -9,7 +9,7 @@ import httpx
 import pytest
 
 from kernel_world import Notebook
-from kills import BusViewer, EventViewer, Load, SocketViewer, all_up, now
+from kills import BusViewer, EventViewer, Load, SocketViewer, all_up, now, serves
 from stack import PATIENCE, wait_for
 
 COUNTER = "import time\nfor n in range({}):\n    print(n, flush=True)\n    time.sleep(0.02)"
@@ -87,6 +87,7 @@ def test_a_cell_streams_on_while_the_database_comes_back(healthy, user, notebook
     assert all(transcript == transcripts[0] for transcript in transcripts)
     assert viewers[0].text() == counted(400)
     assert transcripts[0][-1][2]["state"] == "succeeded"
+    wait_for(lambda: serves(user), "answers again", 60)      # all may have been told before the last kill
 
 
 def test_a_killed_kernels_process_loses_the_run_and_says_so(healthy, user, notebook):
@@ -299,7 +300,7 @@ def test_a_killed_database_comes_back_without_us(healthy, sign_up):
     old = healthy.pid("postgres")
     os.kill(old, signal.SIGKILL)
     healthy.wait_restarted("postgres", old, 30)
-    wait_for(lambda: user.request("GET", "/workspaces").status_code == 200, "answers again", 30)
+    wait_for(lambda: serves(user), "answers again", 60)
     load.wait(50)
     statuses = load.stop()
     all_up(healthy)
@@ -322,7 +323,8 @@ def test_while_the_database_is_away_callers_are_told_when_to_come_back(healthy, 
         return answer.status_code == 200
 
     healthy.wait_restarted("postgres", postgres, 30)
-    wait_for(answers, "answers again", 30)
+    wait_for(answers, "answers again", 60)
+    wait_for(lambda: serves(user), "answers to everything", 30)
     for answer in seen:
         assert answer.status_code in (200, 503), answer.text
         if answer.status_code == 503:

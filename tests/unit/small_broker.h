@@ -28,6 +28,7 @@ typedef struct {
     zio_t *zio;
     small_peer_t peers [SMALL_PEERS];
     uint64_t revision, hellos, goodbyes, pings, claims;
+    uint64_t off;                    //  of the last event that was heard
     bool mute;                       //  hears, but says nothing
     small_peer_t *caller, *outside;  //  the two sides of the relay
 } small_broker_t;
@@ -144,6 +145,7 @@ small_hello (small_broker_t *self, small_peer_t *peer, const wire_hello_t *hello
 static inline void
 small_event (small_broker_t *self, const wire_event_t *event)
 {
+    self->off = event->off;
     for (size_t i = 0; i < SMALL_PEERS; i++)
         for (size_t k = 0; k < 8; k++)
             if (self->peers [i].live && text_is (event->channel, self->peers [i].channels [k])) {

@@ -230,6 +230,28 @@ test_python_is_interrupted (void **state)
     s_interrupt (python_argv, "import time\nprint ('go', flush = True)\ntime.sleep (60)", "error");
 }
 
+//  An interrupt between the arrival of a request and its first line: ipykernel drops the request.
+static void
+test_a_request_that_gets_no_reply_is_aborted (void **state)
+{
+    (void) state;
+    bench_t bench;
+    bench_open (&bench, &conf);
+    bench_start (&bench, python_argv);
+    bench_run (&bench, "handlers = get_ipython ().kernel.shell_handlers\n"
+                       "real = handlers ['execute_request']\n"
+                       "def early (*_):\n"
+                       "    handlers ['execute_request'] = real\n"
+                       "    raise KeyboardInterrupt\n"
+                       "handlers ['execute_request'] = early");
+    assert_string_equal (bench.verdict, "ok");
+    bench_run (&bench, "'never begun'");
+    assert_string_equal (bench.verdict, "aborted");
+    assert_int_equal (jupyter_stats (bench.jupyter)->lost_replies, 1);
+    assert_string_equal (bench_run (&bench, "'still ' + 'here'"), "'still here'");
+    bench_close (&bench);
+}
+
 static void
 test_r_is_interrupted (void **state)
 {
@@ -251,8 +273,15 @@ test_a_kernel_dies_and_it_is_told (void **state)
     bench_close (&bench);
 }
 
+//  AddressSanitizer keeps some of what was freed, of each thread, and messages are large.
+#ifdef __SANITIZE_ADDRESS__
+#define MEMORY_MAX (512 << 20)
+#else
+#define MEMORY_MAX (256 << 20)
+#endif
+
 static void
-test_a_gigabyte_is_dropped_unread (void **state)
+test_a_flood_is_dropped_unread (void **state)
 {
     (void) state;
     bench_t bench;
@@ -260,15 +289,15 @@ test_a_gigabyte_is_dropped_unread (void **state)
     bench.cap = 1 << 20;
     bench_start (&bench, python_argv);
     uint64_t before = process_own_memory ();
-    bench_run (&bench, "for n in range (10000): print ('y' * 100000)");
+    bench_run (&bench, "for n in range (6000): print ('y' * 100000)");
     assert_string_equal (bench.verdict, "ok");
     const jupyter_stats_t *stats = jupyter_stats (bench.jupyter);
     print_message ("%llu MB came, %llu messages skipped, broken off %d times\n",
                    (unsigned long long)stats->bytes >> 20, (unsigned long long)stats->skipped,
                    bench.lost);
-    assert_true (bench.lost > 0 || stats->bytes > 1000000000);
+    assert_true (bench.lost > 0 || stats->bytes > 600000000);
     assert_true (bench.text.size <= 1 << 20);
-    assert_true (process_own_memory () - before < 256 << 20);
+    assert_true (process_own_memory () - before < MEMORY_MAX);
     bench_run (&bench,
                "import sys\nfor n in range (1000): print ('y' * 1000000); sys.stdout.flush ()");
     print_message ("%llu MB came, %llu messages skipped, broken off %d times\n",
@@ -293,9 +322,10 @@ main (int argc, char **argv)
         cmocka_unit_test (test_python_asks_and_is_answered),
         cmocka_unit_test (test_r_runs_cells),
         cmocka_unit_test (test_python_is_interrupted),
+        cmocka_unit_test (test_a_request_that_gets_no_reply_is_aborted),
         cmocka_unit_test (test_r_is_interrupted),
         cmocka_unit_test (test_a_kernel_dies_and_it_is_told),
-        cmocka_unit_test (test_a_gigabyte_is_dropped_unread),
+        cmocka_unit_test (test_a_flood_is_dropped_unread),
     };
     return cmocka_run_group_tests (tests, NULL, NULL);
 }

@@ -110,6 +110,7 @@ class _ActorBus(Bus):
 
     def on_welcome(self):
         self.actor._claim_late()
+        self.actor._publish_late()
 
     def on_ready(self):
         log.info("%s is ready", self.slot)
@@ -181,6 +182,7 @@ class Actor:
         self._counts = {}             # method → [calls, errors]
         self._claims = set()
         self._late_claims = []        # (keys, release) behind HELLO
+        self._unsaid = {}             # channel → its last event, while there is no broker
         self._early = []              # posted before the loop is there
         self._loop = self._bus = self._router = self._pool = None
         self._endpoint = ""
@@ -280,6 +282,15 @@ class Actor:
     def _publish(self, channel, event):
         if self._bus.welcomed:
             self._bus.broker.send(wire.EVENT, channel=channel, epoch=self._epoch, **event)
+        else:
+            self._unsaid[channel] = event
+
+    def _publish_late(self):
+        """The last event of each channel that no broker heard: who came to this one before us, and
+        read our log before that was in it, would see the hole only by a later one."""
+        for channel, event in self._unsaid.items():
+            self._publish(channel, event)
+        self._unsaid.clear()
 
     def _claim(self, keys, release):
         (self._claims.difference_update if release else self._claims.update)(keys)
