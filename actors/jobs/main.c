@@ -78,6 +78,9 @@ static const field_t s_listed_out [] = { RUN_FIELDS, { "interval_start", T_TIME,
                                          { 0 } };
 
 static const field_t s_run_param [] = { { "run", T_UUID, REQUIRED }, { 0 } };
+static const field_t s_run_get_in [] = { { "run", T_UUID, REQUIRED },
+                                         { "id", T_UUID, .doc = "of its job" },
+                                         { 0 } };
 
 #define LIST_FIELDS                                                                             \
     { "status", T_ENUM, FILTER, .values = "pending|running|success|failed" },                   \
@@ -124,7 +127,8 @@ static const route_t routes [] = {
     ACTION ("job_runs.list", "GET", "/job-runs", job_runs, .spec.in = s_runs_in,
             .spec.out = s_listed_out, .spec.reply = "array", .spec.doc = "Runs, newest first"),
     ACTION ("job_runs.get", "GET", "/job-runs/:run", run_get,
-            .spec.alias = { "/jobs/:id/runs/:run" }, .spec.in = s_run_param, .spec.blocking = true,
+            .spec.alias = { "/jobs/:id/runs/:run" }, .spec.in = s_run_get_in,
+            .spec.blocking = true,
             .spec.doc = "A run with its tasks and logs; waits for its end up to ?wait="),
     ACTION ("job_runs.cancel", "POST", "/job-runs/:run/cancel", run_cancel,
             .spec.in = s_run_param, .spec.status = 202, .spec.key = "user",

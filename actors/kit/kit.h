@@ -32,7 +32,7 @@ typedef struct endpoint {
     const field_t *in;               //  fields decoded before `run`; NULL: none declared
     uint8_t *take;                   //  for each of them
     size_t in_count;
-    const char *in_path [8];         //  names of the :params of the path
+    const char *in_path [8];         //  names of the :params of its paths
     bool needs_id;                   //  path has :id
     bool update;                     //  null clears, defaults do not apply
     bool writes;                     //  verb other than GET: Idempotency-Key counts

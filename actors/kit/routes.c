@@ -40,19 +40,6 @@ routes_add (kit_t *kit)
     return &kit->endpoints [kit->endpoint_count++];
 }
 
-//  Names of the :params of a path (and of *rest).
-static void
-s_path_params (endpoint_t *endpoint, const char *path)
-{
-    size_t count = 0;
-    for (const char *at = path;
-         at && (at = strchr (at, '/')) && count + 1 < COUNT (endpoint->in_path);)
-        if (*++at == ':' || *at == '*') {
-            at++;
-            endpoint->in_path [count++] = kit_text ("%.*s", (int) strcspn (at, "/"), at);
-        }
-}
-
 static bool
 s_in_path (const endpoint_t *endpoint, const char *name)
 {
@@ -62,12 +49,33 @@ s_in_path (const endpoint_t *endpoint, const char *name)
     return false;
 }
 
+//  Names of the :params of a path (and of *rest), each once.
+static void
+s_path_params (endpoint_t *endpoint, const char *path)
+{
+    size_t count = 0;
+    while (endpoint->in_path [count])
+        count++;
+    for (const char *at = path;
+         at && (at = strchr (at, '/')) && count + 1 < COUNT (endpoint->in_path);)
+        if (*++at == ':' || *at == '*') {
+            at++;
+            const char *name = kit_text ("%.*s", (int) strcspn (at, "/"), at);
+            if (!s_in_path (endpoint, name))
+                endpoint->in_path [count++] = name;
+        }
+}
+
 void
 routes_finish (kit_t *kit, endpoint_t *endpoint)
 {
     route_spec_t *spec = &endpoint->spec;
     bool id_declared = false;
     s_path_params (endpoint, spec->path);
+    //  Not every path of several has it.
+    bool has_id = s_in_path (endpoint, "id");
+    for (size_t n = 0; n < COUNT (spec->alias) && spec->alias [n]; n++)
+        s_path_params (endpoint, spec->alias [n]);
     while (endpoint->in && endpoint->in [endpoint->in_count].name)
         endpoint->in_count++;
     endpoint->take = xcalloc (endpoint->in_count + 1, 1);
@@ -82,7 +90,7 @@ routes_finish (kit_t *kit, endpoint_t *endpoint)
         //  A read-only id belongs to the reply; what the path says is then a UUID like any other.
         id_declared |= take & TAKE && strcmp (field->name, "id") == 0;
     }
-    endpoint->needs_id = s_in_path (endpoint, "id") && !id_declared;
+    endpoint->needs_id = has_id && !id_declared;
     bool get = spec->verb && strcmp (spec->verb, "GET") == 0;
     spec->idempotent |= get;
     endpoint->writes = spec->verb && !get;

@@ -142,7 +142,7 @@ catalog_tables (req_t *req)
     const char *source = s_source (req);
     row_t rows = db_rows (req, "catalog_tables", req_user (req), req_str (req, "database"), source);
     if (row_none (rows))
-        fail (req, E_NOT_FOUND, "database %s not found", req_str (req, "database"));
+        fail (req, E_NOT_FOUND, "database not found");
     reply_rows (req, 200, rows);
 }
 
@@ -153,8 +153,7 @@ catalog_table (req_t *req)
     row_t rows = db_rows (req, "catalog_table", req_user (req), req_str (req, "database"),
                           req_str (req, "table"), source);
     if (row_none (rows))
-        fail (req, E_NOT_FOUND, "table %s.%s not found", req_str (req, "database"),
-              req_str (req, "table"));
+        fail (req, E_NOT_FOUND, "table not found");
     if (rows_count (rows) > 1)
         fail_field (req, E_CONFLICT, "source_id", "is needed: this table is in %d sources",
                     rows_count (rows));

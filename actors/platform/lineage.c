@@ -257,6 +257,6 @@ catalog_lineage (req_t *req)
     row_t rows = db_rows (req, "lineage_of", req_user (req), database, table, id);
     if (row_none (rows)
         && row_none (db_rows (req, "catalog_table", req_user (req), database, table, id)))
-        fail (req, E_NOT_FOUND, "table %s.%s not found", database, table);
+        fail (req, E_NOT_FOUND, "table not found");
     reply_rows (req, 200, rows);
 }
