@@ -3,6 +3,7 @@
 import json
 import os
 import pathlib
+import random
 import shutil
 import signal
 import socket
@@ -21,9 +22,16 @@ EASY = ("identity.bcrypt-cost=4", "edge.limit-sign-in=0", "edge.limit-mail=0")
 
 
 def free_port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
+    """One that is free with the next, outside of what the kernel gives to connections."""
+    while True:
+        port = random.randrange(10000, 32000)
+        with socket.socket() as probe, socket.socket() as neighbour:
+            try:
+                probe.bind(("127.0.0.1", port))
+                neighbour.bind(("127.0.0.1", port + 1))
+            except OSError:
+                continue
+            return port
 
 
 def wait_for(condition, what, patience=15.0, pause=0.02):

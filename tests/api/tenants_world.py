@@ -71,6 +71,39 @@ WALLS = {
     "etl_pipelines.get": Wall(("etl pipeline",)),
     "etl_pipelines.update": Wall(("etl pipeline",), {"name": "taken"}),
     "etl_pipelines.delete": Wall(("etl pipeline",)),
+    "jobs.get": Wall(("job",)),
+    "jobs.update": Wall(("job",), {"name": "taken"}),
+    "jobs.delete": Wall(("job",)),
+    "jobs.run": Wall(("job",), {}),
+    "jobs.runs": Wall(("job",)),
+    "jobs.pause": Wall(("job",), {}),
+    "jobs.resume": Wall(("job",), {}),
+    "jobs.backfill": Wall(("job",), {"from": "2025-12-31T00:00:00Z", "to": "2026-01-02T00:00:00Z"}),
+    "job_runs.get": Wall(("job", "run")),
+    "job_runs.cancel": Wall(("run",), {}),
+    "job_runs.repair": Wall(("run",), {}),
+    "data_sources.get": Wall(("data source",)),
+    "data_sources.update": Wall(("data source",), {"name": "taken"}),
+    "data_sources.delete": Wall(("data source",)),
+    "data_sources.test_one": Wall(("data source",), {}),
+    "data_catalogs.get": Wall(("catalog",)),
+    "data_catalogs.update": Wall(("catalog",), {"name": "taken"}),
+    "data_catalogs.delete": Wall(("catalog",)),
+    "data_catalog.tables": Wall(("database",)),
+    "data_catalog.schema": Wall(("database", "table")),
+    "data_catalog.preview": Wall(("database", "table")),
+    "data_catalog.statistics": Wall(("database", "table"), {}),
+    "data_catalog.lineage": Wall(("database", "table")),
+    "queries.get": Wall(("query",)),
+    "queries.update": Wall(("query",), {"name": "taken"}),
+    "queries.delete": Wall(("query",)),
+    "saved_queries.get": Wall(("saved query",)),
+    "saved_queries.update": Wall(("saved query",), {"name": "taken"}),
+    "saved_queries.delete": Wall(("saved query",)),
+    "statements.get": Wall(("statement",)),
+    "statements.result": Wall(("statement",)),
+    "statements.cancel": Wall(("statement",), {}),
+    "statements.delete": Wall(("statement",)),
     "api_keys.delete": Wall(("api key",)),
     "organizations.get": Wall(("organisation",), None, {"org member": 200, "org admin": 200}),
     "organizations.update": Wall(("organisation",), {"name": "taken"}, MEMBER),
@@ -152,6 +185,12 @@ class Asker:
 
     def is_in(self):
         return self.ask("GET", "/auth/me").status == 200
+
+
+def named(wall, path):
+    """Which of them this path names: an alias may name what is around, too."""
+    count = path.count("{")
+    return wall.names[len(wall.names) - count:] if count else ()
 
 
 def unknown(kind):
