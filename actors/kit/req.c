@@ -11,6 +11,7 @@
 
 #define SPARES_MAX 64
 #define BLOCK_SIZE 16384
+#define IN_VAIN 10                   //  ms of a sleep for which nobody waits any more
 
 //  ---------------------------------------------------------------- life and memory
 
@@ -312,9 +313,12 @@ CO bool
 req_sleep (req_t *req, int64_t ms)
 {
     int64_t left = req_left (req);
+    //  Who waits here for something else than the caller may not keep it from happening.
+    if (req->cancelled || left == 0)
+        left = IN_VAIN;
     if (ms > left)
         ms = left;
-    if (!req->woken && !req->cancelled && ms > 0) {
+    if (!req->woken && ms > 0) {
         pause_t pause = { 0 };
         ltimer_t *timer = loop_timer (req->actor->loop, s_sleep_over, &pause);
         ltimer_set (timer, ms);

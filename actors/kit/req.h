@@ -188,7 +188,8 @@ CO bus_reply_t req_call (req_t *req, const char *method, mp_t params, mp_t body,
 CO void saga_delete (req_t *req, const char *parent, const char *id);
 
 //  Wait until somebody calls req_wake (req), or `ms` passed (false). Wakes that came before are
-//  remembered once.
+//  remembered once. When nobody waits for the answer any more, or its time is over, this is short,
+//  but the loop turns: a wait for what must end first may go on.
 CO bool req_sleep (req_t *req, int64_t ms);
 void req_wake (req_t *req);
 

@@ -153,6 +153,10 @@ class Mute:
         self.socket = socket.create_server(("127.0.0.1", 0))
         self.port = self.socket.getsockname()[1]
 
+    def await_caller(self):
+        self.socket.settimeout(20)
+        self.socket.accept()[0].close()
+
     def stop(self):
         self.socket.close()
 
@@ -162,7 +166,7 @@ class World:
 
     def __init__(self):
         self.parts, self.users = [], []
-        self.web, self.mute = self._keep(Web()), self._keep(Mute())
+        self.web, self.mute, self.heard = self._keep(Web()), self._keep(Mute()), self._keep(Mute())
         self.maria = self._keep(MariaDB(MARIA))
         self.pg = TemporaryPostgres(tcp=True).start()
         with self.pg.connect() as db, db.cursor() as cursor:
@@ -173,7 +177,7 @@ class World:
         self._sqlite()
         self.closed = free_port()
         allowed = ",".join(f"127.0.0.1:{port}" for port in
-                           (self.web.port, self.mute.port, self.maria.port, self.pg.port, self.closed))
+                           (self.web.port, self.mute.port, self.heard.port, self.maria.port, self.pg.port, self.closed))
         self.stack = Stack(f"--set=platform.source-allow={allowed}", f"--set=platform.sqlite-root={self.files}",
                            "--set=edge.limit-heavy=0", "--set=platform.source-test-timeout=3")
         self.stack.wait()

@@ -329,6 +329,15 @@ def test_deadlines_and_cancellation(world, ann):
     assert stats()["methods"]["kit.nap"]["calls"] >= 1
 
 
+def test_who_waits_in_vain_stops_nobody(world, ann):
+    number = ann.start("kit.stay", {"ms": "1000"})
+    ann.call("kit.work")
+    ann.send(wire.CANCEL, id=number)
+    assert ann.call("kit.stay", {"ms": "1000"}, ttl=100) == {"message": "stayed"}
+    ann.call("kit.work")
+    wait_for(lambda: world.operator.call("kit.stats")["live"] == 1, "the end of what nobody waits for")
+
+
 def test_beyond_1024_at_once_the_rest_is_told_to_come_again(world, ann):
     #  All are there before the first one wakes.
     numbers = [ann.start("kit.nap", {"ms": "4000"}) for _ in range(1100)]

@@ -1,6 +1,7 @@
 """Data sources: as rows, with sealed secrets, and tried out against real servers."""
 
 import json
+import socket
 
 import pytest
 
@@ -173,3 +174,22 @@ def test_other_bad_input(ann, bob, world):
         user.post(f"/data-sources/{name}/test", expect=404)
         assert "id" in user.post("/data-sources/test", {"id": name}, expect=404)["details"]
         user.delete(f"/data-sources/{name}", expect=404)
+
+
+def test_who_leaves_stops_nobody(ann, world):
+    """The thread that waits for a mute server goes on; everybody else is served meanwhile."""
+    body = json.dumps({"type": "postgresql", "config": world.config("postgresql", port=world.heard.port)})
+    host = ann.base.removeprefix("http://")
+    with socket.create_connection(tuple(host.split(":"))) as leaver:
+        leaver.sendall((f"POST /data-sources/test HTTP/1.1\r\nHost: {host}\r\nAuthorization: Bearer {ann.token}\r\n"
+                        f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n{body}").encode())
+        world.heard.await_caller()
+    for _ in range(3):
+        ann.get("/data-sources", timeout=10)
+
+
+def test_secrets_of_stars_are_only_stars(ann, world):
+    config = world.config("postgresql", user="***", password="***")
+    body = ann.post("/data-sources/test", {"type": "postgresql", "config": config})
+    assert not body["success"] and body["steps"][-1]["name"] == "auth", body
+    assert '"***"' in body["error"], body

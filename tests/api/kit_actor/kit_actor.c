@@ -88,6 +88,17 @@ nap (req_t *req)
     reply_message (req, 200, woken ? "woken" : req_cancelled (req) ? "cancelled" : "slept");
 }
 
+//  For what ends by itself, whoever is still there.
+static void
+stay (req_t *req)
+{
+    loop_t *loop = req_actor (req)->loop;
+    int64_t until = loop_now (loop) + req_int (req, "ms");
+    while (loop_now (loop) < until)
+        req_sleep (req, until - loop_now (loop));
+    reply_message (req, 200, "stayed");
+}
+
 //  In arrival order for one id: each call notes when it began and ended.
 static void
 turn (req_t *req)
@@ -234,6 +245,7 @@ static const route_t routes [] = {
             .spec.key = "user", .serial = BY_ID),
     ACTION ("books.turn", "POST", "/books/:id/turn", turn, .serial = BY_ID),
     ACTION ("kit.nap", "GET", "/kit/nap", nap, .spec.in = ms),
+    ACTION ("kit.stay", "GET", "/kit/stay", stay, .spec.in = ms),
     ACTION ("kit.work", "POST", "/kit/work", work, .spec.in = effort),
     ACTION ("kit.download", "GET", "/kit/download", download, .spec.in = size,
             .spec.reply = "stream"),
