@@ -141,7 +141,8 @@ s_clean (const contact_t *self, char *text)
         const char *secret = self->config [n];
         if (!(self->kind->fields [n].flags & CONFIG_SECRET) || !secret || strlen (secret) < 3)
             continue;
-        for (char *at; (at = strstr (text, secret));)
+        //  One of stars alone would be found for ever.
+        for (char *at = text; (at = strstr (at, secret)); at += strlen (secret))
             memset (at, '*', strlen (secret));
     }
     size_t size = strlen (text);
