@@ -1,5 +1,5 @@
-//  attach.c -- clusters and cloud profiles that workspaces and notebooks refer to: whose they are
-//  is asked of the actor that owns them, and what goes is let go.
+//  attach.c -- clusters and cloud profiles that workspaces, notebooks and others refer to: whose
+//  they are is asked of the actor that owns them, and what goes is let go.
 
 #include "attach.h"
 
@@ -38,6 +38,7 @@ CO void
 cluster_gone (req_t *req, const char *id)
 {
     unit_t *unit = unit_new (req);
+    unit_also (unit, "queries_detach", id);
     unit_add (unit, "notebooks_detach", id);
     unit_commit (unit);
 }
@@ -46,6 +47,7 @@ CO void
 profile_gone (req_t *req, const char *id)
 {
     unit_t *unit = unit_new (req);
+    unit_also (unit, "catalogs_detach", id);
     unit_add (unit, "workspaces_detach", id);
     unit_commit (unit);
 }

@@ -85,3 +85,17 @@ UPDATE platform.workspaces r SET cloud_profile_id = NULL, updated_at = greatest 
  WHERE cloud_profile_id = $1::uuid
 RETURNING id, base.live_add ('user:' || r.user_id || '/workspaces', r.id::text, 'workspace.updated',
     to_jsonb (r) || jsonb_build_object ('created_at', base.utc (r.created_at), 'updated_at', base.utc (r.updated_at))) AS live
+
+-- :name queries_detach
+-- $1 cluster that goes.
+UPDATE platform.queries r SET cluster_id = NULL, updated_at = greatest (now (), updated_at + interval '1 microsecond')
+ WHERE cluster_id = $1::uuid
+RETURNING id, base.live_add ('user:' || r.user_id || '/queries', r.id::text, 'query.updated',
+    to_jsonb (r) || jsonb_build_object ('created_at', base.utc (r.created_at), 'updated_at', base.utc (r.updated_at))) AS live
+
+-- :name catalogs_detach
+-- $1 cloud profile that goes.
+UPDATE platform.data_catalogs r SET cloud_profile_id = NULL, updated_at = greatest (now (), updated_at + interval '1 microsecond')
+ WHERE cloud_profile_id = $1::uuid
+RETURNING id, base.live_add ('user:' || r.user_id || '/data_catalogs', r.id::text, 'data_catalog.updated',
+    to_jsonb (r) || jsonb_build_object ('created_at', base.utc (r.created_at), 'updated_at', base.utc (r.updated_at))) AS live

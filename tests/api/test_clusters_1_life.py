@@ -216,8 +216,10 @@ def test_a_deleted_one_leaves_nothing(ann, stack):
     gone.running(workers=1)
     notebook = Notebook(ann)
     ann.put(f"/notebooks/{notebook.id}", {"cluster_id": gone.id})
+    query = ann.post("/queries", {"name": "q", "query_text": "SELECT 1", "cluster_id": gone.id}, expect=201)
     ann.delete(f"{gone.path}?force=true")
     assert ann.get(f"/notebooks/{notebook.id}")["cluster_id"] is None
+    assert ann.get(f"/queries/{query['id']}")["cluster_id"] is None
     sockets = pathlib.Path(stack.var / "v" / "c")
     wait_for(lambda: not [path for path in sockets.iterdir() if gone.id in path.name],
              "the end of its sockets")

@@ -104,8 +104,11 @@ def test_local_needs_no_profile_and_works_with_any(ann, profile):
     refused = ann.put(made.path, {"compute_type": "spark"}, expect=409)
     assert "compute_type" in refused["details"]
     made.stop()
+    known = ann.post("/data-catalog", {"name": "k", "catalog_type": "table", "cloud_profile_id": profile["id"]},
+                     expect=201)
     ann.delete(f"/cloud-profiles/{profile['id']}")
     assert made.row()["cloud_profile_id"] is None
+    assert ann.get(f"/data-catalog/{known['id']}")["cloud_profile_id"] is None
     ann.delete(made.path)
 
 
