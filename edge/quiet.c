@@ -30,7 +30,7 @@ line_format (int level, const char *format, va_list args)
     line_put (level, line);
 }
 
-void
+void __attribute__ ((format (printf, 2, 0)))
 _lws_logv (int level, const char *format, va_list args)
 {
     if (level & WANTED)
