@@ -69,9 +69,10 @@ def settled(roots, seconds=30):
     pids, kept = below(roots), 0
     while time.monotonic() < deadline:
         time.sleep(1)
-        was, now = (pids, kept), (below(roots), memory_kb(below(roots)))
-        pids, kept = now
-        if sorted(pids) == sorted(was[0]) and abs(kept - was[1]) < 100:
+        before, had = pids, kept
+        pids = below(roots)
+        kept = memory_kb(pids)
+        if sorted(pids) == sorted(before) and abs(kept - had) < 100:
             break
     return pids, kept
 
