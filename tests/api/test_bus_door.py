@@ -88,6 +88,19 @@ def test_a_key_file_that_comes_later_is_admitted_and_its_removal_ends_connection
     guest.close()
 
 
+def test_a_key_that_was_withdrawn_meanwhile_ends_the_client_too(door):
+    keys = door.log_count()
+    late = door.make_key("late")
+    wait_for(lambda: door.log_count() != keys, "the new key")
+    guest = busbar.Client(door.door, keys=late)
+    door.kill()
+    os.unlink(f"{door.keys}/late.pub")
+    door.start()
+    wait_for(lambda: guest._bus.failure, "the end of the client")
+    assert guest._bus.failure.code == "UNAUTHORIZED"
+    guest.close()
+
+
 def test_broken_key_files_are_left_out(door):
     for number, text in enumerate(["", "public = short\nrole = client\n", "nonsense\n",
                                    "role = emperor\n", "x" * 5000]):

@@ -4,6 +4,7 @@ import json
 import os
 import shutil
 import subprocess
+import time
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -60,6 +61,20 @@ def memory_kb(pids):
             continue                            # ended meanwhile
         total += sum(int(line.split()[1]) for line in text.splitlines() if line.startswith("Pss:"))
     return total
+
+
+def settled(roots, seconds=30):
+    """(processes, memory) once neither has changed for a second: what is being started is not growth."""
+    deadline = time.monotonic() + seconds
+    pids, kept = below(roots), 0
+    while time.monotonic() < deadline:
+        time.sleep(1)
+        before, had = pids, kept
+        pids = below(roots)
+        kept = memory_kb(pids)
+        if sorted(pids) == sorted(before) and abs(kept - had) < 100:
+            break
+    return pids, kept
 
 
 def finished(process, seconds, text=None):

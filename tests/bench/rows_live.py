@@ -3,7 +3,7 @@
 import threading
 from statistics import median
 
-from load import below, connected, live_load, memory_kb
+from load import below, connected, live_load, memory_kb, settled
 from peers import NpmWs
 from rows import Line, aim, at_most, check, compare, line_of, mid, rounds_of
 from servers import Wrong, ask
@@ -107,8 +107,7 @@ def slow(world):
 def memory(world):
     """Growth of all processes by sockets that say nothing."""
     def each(server, *options):
-        pids = below(server.pids())
-        before = memory_kb(pids)
+        pids, before = settled(server.pids())
         with connected(world.build, server, IDLE, *options):
             return (memory_kb(pids) - before) / IDLE
     lines = []

@@ -5,7 +5,7 @@
 #      tests/cleanroom/run.sh BUILD          as root
 #
 #  SUITES="12 13" picks Debian releases, STEPS="tour test package container" what is done there; BENCH=1 adds
-#  the bench, its table is kept as bench-12.md. COMMIT is what is cloned, PREVIOUS a commit or package file
+#  the bench (of ROWS), its table is kept as bench-12.md. COMMIT is what is cloned, PREVIOUS a commit or package file
 #  to upgrade from.
 #  The mirror, its keys and what this host trusts come from this host.
 set -u
@@ -137,7 +137,7 @@ step ()
         ! grep -q "^FROM debian:$number-slim" "$top/tools/container/Containerfile" || step_container
         ;;
     *)
-        inside "$root" dev "/srv/room/$1.sh"
+        inside "$root" dev "ROWS='${ROWS:-}' /srv/room/$1.sh"
         ;;
     esac
 }

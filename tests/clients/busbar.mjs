@@ -1,4 +1,5 @@
 //  A client of the bus, written from PROTOCOL.md: calls, streamed answers and events.
+import { randomUUID as word } from "node:crypto";
 import { setTimeout as pause } from "node:timers/promises";
 import { ExtensionCodec, decodeMulti, encode } from "@msgpack/msgpack";
 import { Dealer } from "zeromq";
@@ -28,7 +29,7 @@ function rank({ slot }, key) {
 }
 
 export async function connect(name, run = process.env.BUSBAR_RUN) {
-  const word = () => crypto.randomUUID(), me = [name, `${name}-${word()}`, word()];
+  const me = [name, `${name}-${word()}`, word()];
   const links = new Set(), waiting = new Set(); // connections; calls that no instance has
   const entries = new Map(), subs = new Map(); // the directory, by slot; subscriptions, by channel
   let next = Math.floor(Math.random() * 2 ** 47), heartbeat = 500, broker, placing, listed;

@@ -246,8 +246,13 @@ a_loss_between_looks_is_known (void **state)
     assert_true (help_until (ours->loop, &ours->done, 1));
     assert_int_equal (heard.code, E_UNAVAILABLE);
     assert_false (heard.unknown);
-    s_unit (ours, &next, 1);
-    assert_true (help_until (ours->loop, &ours->done, 2));
+    //  The lane comes back; a second may be too short for that under valgrind.
+    int tries = 0;
+    do {
+        next = (heard_t) { 0 };
+        s_unit (ours, &next, 1);
+        assert_true (help_until (ours->loop, &ours->done, 2 + tries));
+    } while (next.code == E_UNAVAILABLE && ++tries < 10);
     assert_int_equal (next.code, E_NONE);
 }
 

@@ -24,11 +24,12 @@ class Driven:
             say(id=number, status=error.status, body={"code": error.code, "error": error.text,
                                                       "details": error.details}, **outcome)
 
-    def call(self, id, method, ttl, params=None, body=None, key=""):
+    def begin(self, id, method, ttl, params=None, body=None, key=""):
+        self.calls[id] = self.bus.begin(method, params, body, key=key, timeout=ttl / 1000)
+
+    def call(self, id, **_):
         try:
-            pending = self.calls[id] = self.bus.begin(method, params, body, key=key,
-                                                      timeout=ttl / 1000)
-            status, body, _ = pending.wait()
+            status, body, _ = self.calls[id].wait()
         except busbar.BusError as error:
             self.failed(id, error)
         else:
@@ -80,6 +81,8 @@ def main():
             if do in ("cancel", "unsubscribe"):
                 getattr(driven, do)(**command)
             else:
+                if do == "call":        # before a word to cancel it can come
+                    driven.begin(**command)
                 threading.Thread(target=getattr(driven, do), kwargs=command, daemon=True).start()
 
 

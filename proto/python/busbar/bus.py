@@ -74,7 +74,6 @@ class ActorLink(Link):
 class BrokerLink(Link):
     def __init__(self, bus, config):
         self.bus = bus
-        self.rejected = 0
         super().__init__(bus.loop, config.endpoint, config)
 
     def on_up(self):
@@ -83,9 +82,9 @@ class BrokerLink(Link):
     def on_down(self, why):
         self.bus.broker_lost()
 
-    def on_rejected(self):
-        self.rejected += 1
-        if not self.bus.ready:
+    def on_rejected(self, key):
+        # a key may be withdrawn while the connection is being made anew
+        if key or not self.bus.ready:
             self.bus.refused(Refused(401, "UNAUTHORIZED", "this key is not admitted at the door"))
 
     def on_message(self, message):

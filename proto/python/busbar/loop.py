@@ -166,7 +166,7 @@ class Link:
                 self.heard = time.monotonic()
                 self.on_up()
             elif event in _FAILED:
-                self.on_rejected()
+                self.on_rejected(event == zmq.EVENT_HANDSHAKE_FAILED_AUTH)
             elif self.up:
                 self.drain()
                 self.up = False
@@ -218,7 +218,7 @@ class Link:
     def on_down(self, why):
         pass
 
-    def on_rejected(self):
+    def on_rejected(self, key):
         pass
 
     def on_message(self, message):

@@ -4,4 +4,4 @@ set -e
 cd ~/busbar
 make deps
 sudo apt-get install -q -y wrk python3-venv
-exec make bench
+exec make bench ${ROWS:+"ROWS=$ROWS"}
