@@ -86,7 +86,11 @@ class Tab(Person):
             channel = live.subscribe("workspaces", off=self.off, epoch=self.epoch,
                                      snapshot=self.off is None or count % 7 == 0)
             made = live.call("workspaces.create", body={"name": f"tab {count}"})["body"]
-            seen = channel.until(lambda frame: frame.get("key") == made["id"])
+            #  What changes while a snapshot is on its way comes as an event behind it, or in it.
+            seen = channel.until(lambda frame: frame.get("key") == made["id"]
+                                 or made["id"] in [row["id"] for row in frame.get("snap", ())])
+            if "snap" in seen[-1]:
+                seen = channel.until(lambda frame: "snap_end" in frame)
             self.off, self.epoch = seen[-1]["off"], channel.answer["epoch"]
             for number in range(20):
                 live.subscribe(f"executions/{uuid.UUID(int=count * 100 + number)}").unsubscribe()
