@@ -14,7 +14,7 @@ s_context (req_t *req, const char *user)
 
 //  Credentials are sealed before they go anywhere.
 void
-profile_before_write (req_t *req)
+profile_before_create (req_t *req)
 {
     const char *plain = req_str (req, "credentials_encrypted");
     if (!plain)
@@ -24,6 +24,20 @@ profile_before_write (req_t *req)
     secret_seal (req_actor (req), text_of (plain), s_context (req, req_user (req)), sealed);
     buf_put (sealed, "\"", 2);
     req_set (req, "credentials_encrypted", (const char *) sealed->data);
+}
+
+//  Those for one cloud are nothing to show another one.
+void
+profile_before_update (req_t *req)
+{
+    const char *cloud = req_str (req, "cloud_provider");
+    profile_before_create (req);
+    if (!cloud || req_has (req, "credentials_encrypted"))
+        return;
+    row_t row = db_row (req, "profile_get", req_user (req), req_id (req));
+    if (!row_none (row) && row_str (row, "sealed")
+        && strcmp (cloud, row_str (row, "cloud_provider")) != 0)
+        fail_field (req, E_INVALID, "credentials", "must be given again when cloud_provider changes");
 }
 
 static CO row_t

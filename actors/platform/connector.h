@@ -13,7 +13,8 @@
 #define CONFIG_MAX 10        //  keys of a kind
 
 //  One key of `connection_config`.
-enum { CONFIG_REQUIRED = 1, CONFIG_SECRET = 2, CONFIG_PORT = 4 };
+//  CONFIG_ADDRESS: says where secrets go, and how; who changes it must give them again.
+enum { CONFIG_REQUIRED = 1, CONFIG_SECRET = 2, CONFIG_PORT = 4, CONFIG_ADDRESS = 8 };
 typedef struct {
     const char *name;
     const char *also;            //  second spelling, accepted

@@ -6,9 +6,9 @@
 #include "connector.h"
 
 static const config_field_t s_fields [] = {
-    { "url", NULL, CONFIG_REQUIRED },
+    { "url", NULL, CONFIG_REQUIRED | CONFIG_ADDRESS },
     { "format", NULL, 0, "json|csv", NULL },
-    { "user", "username", 0 },
+    { "user", "username", CONFIG_ADDRESS },
     { "password", NULL, CONFIG_SECRET },
     { "authorization", NULL, CONFIG_SECRET },
     { 0 } };

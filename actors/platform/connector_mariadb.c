@@ -17,12 +17,12 @@
 #define BINARY 63            //  character set of bytes
 
 static const config_field_t s_fields [] = {
-    { "host", NULL, CONFIG_REQUIRED },
-    { "port", NULL, CONFIG_PORT, NULL, "3306" },
+    { "host", NULL, CONFIG_REQUIRED | CONFIG_ADDRESS },
+    { "port", NULL, CONFIG_PORT | CONFIG_ADDRESS, NULL, "3306" },
     { "database", "dbname", 0 },
-    { "user", "username", CONFIG_REQUIRED },
+    { "user", "username", CONFIG_REQUIRED | CONFIG_ADDRESS },
     { "password", NULL, CONFIG_SECRET },
-    { "sslmode", NULL, 0, "disable|require", "disable" },
+    { "sslmode", NULL, CONFIG_ADDRESS, "disable|require", "disable" },
     { 0 } };
 
 //  ---------------------------------------------------------------- waiting

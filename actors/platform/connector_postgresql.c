@@ -13,12 +13,12 @@
 #define CA_FILE "/etc/ssl/certs/ca-certificates.crt"
 
 static const config_field_t s_fields [] = {
-    { "host", NULL, CONFIG_REQUIRED },
-    { "port", NULL, CONFIG_PORT, NULL, "5432" },
+    { "host", NULL, CONFIG_REQUIRED | CONFIG_ADDRESS },
+    { "port", NULL, CONFIG_PORT | CONFIG_ADDRESS, NULL, "5432" },
     { "database", "dbname", CONFIG_REQUIRED },
-    { "user", "username", CONFIG_REQUIRED },
+    { "user", "username", CONFIG_REQUIRED | CONFIG_ADDRESS },
     { "password", NULL, CONFIG_SECRET },
-    { "sslmode", NULL, 0, "disable|prefer|require|verify-full", "prefer" },
+    { "sslmode", NULL, CONFIG_ADDRESS, "disable|prefer|require|verify-full", "prefer" },
     { 0 } };
 
 //  "FATAL:  no such role\nmore": the text of its last line.

@@ -11,10 +11,10 @@
 
 static const config_field_t s_fields [] = {
     { "bucket", NULL, CONFIG_REQUIRED },
-    { "region", NULL, 0, NULL, "us-east-1" },
-    { "access_key", NULL, 0 },
+    { "region", NULL, CONFIG_ADDRESS, NULL, "us-east-1" },
+    { "access_key", NULL, CONFIG_ADDRESS },
     { "secret_key", NULL, CONFIG_SECRET },
-    { "endpoint", NULL, 0 },
+    { "endpoint", NULL, CONFIG_ADDRESS },
     { "prefix", NULL, 0, NULL, "" },
     { 0 } };
 

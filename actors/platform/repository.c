@@ -96,6 +96,9 @@ s_before_update (req_t *req)
     const char *url = req_str (req, "url"), *branch = req_str (req, "branch"),
                *was = row_str (row, "branch");
     bool moved = url && strcmp (url, row_str (row, "url")) != 0;
+    //  Who may change a row need not know its token, and must not have it sent elsewhere.
+    if (moved && row_str (row, "access_token") && !req_has (req, "access_token"))
+        fail_field (req, E_INVALID, "access_token", "must be given again when url changes");
     bool other = req_has (req, "branch") && strcmp (branch ? branch : "", was ? was : "") != 0;
     if (!moved && !other)
         return;
@@ -134,7 +137,8 @@ const resource_t repository = {
         { "url", T_TEXT, REQUIRED, .min = 8, .max = URL_MAX },
         { "branch", T_TEXT, NULLABLE, .min = 1, .max = 240, .doc = "null: the server's default" },
         { "username", T_TEXT, NULLABLE, .max = 255 },
-        { "access_token", T_TEXT, SECRET | NULLABLE, .min = 1, .max = 4096 },
+        { "access_token", T_TEXT, SECRET | NULLABLE, .min = 1, .max = 4096,
+          .doc = "given again, or null, when url changes" },
         { "has_token", T_BOOL, READONLY, .sql = "t.access_token IS NOT NULL" },
         { "description", T_TEXT, NULLABLE },
         { "status", T_ENUM, READONLY | FILTER, .values = "connected|syncing|error" },

@@ -61,11 +61,7 @@ s_before_update (req_t *req)
         return;
     const connector_t *kind = connector_find (row_str (row, "source_type"));
     source_unseal (req, req_user (req), kind, row, config);
-    //  A whole new config, but for the secrets that nobody sends back.
-    for (int n = 0; kind->fields [n].name; n++)
-        if (!(kind->fields [n].flags & CONFIG_SECRET))
-            config [n] = NULL;
-    source_read_config (req, kind, req_any (req, "connection_config"), config);
+    source_change_config (req, kind, req_any (req, "connection_config"), true, config);
     const char *shown = source_shown (req, kind, config);
     bool same = row_bool (db_row (req, "source_same", req_id (req), shown), "same");
     s_set_config (req, kind, config);
@@ -88,7 +84,9 @@ const resource_t data_source = {
         { "description", T_TEXT, NULLABLE },
         { "source_type", T_ENUM, REQUIRED | FILTER, .values = SOURCE_TYPES, .also = "type" },
         { "connection_config", T_OBJECT, REQUIRED, .also = "config",
-          .doc = "host, port, database, user, password …; secrets are taken and never shown" },
+          .doc = "host, port, database, user, password …; secrets are taken and never shown; "
+                 "kept when absent or null, but given again when host, port, user, sslmode, url, "
+                 "endpoint, region or access_key change" },
         { "secrets", T_TEXT, HIDDEN },
         { "status", T_ENUM, READONLY | FILTER, .values = "active|inactive|error" },
         { "state_detail", T_TEXT, READONLY, .doc = "why it is in error" },
@@ -275,7 +273,8 @@ source_test (req_t *req)
     if (given || !id) {
         if (!given)
             fail_field (req, E_INVALID, "connection_config", "is required");
-        source_read_config (req, source.kind, req_any (req, "connection_config"), source.config);
+        source_change_config (req, source.kind, req_any (req, "connection_config"), false,
+                              source.config);
         source_need_config (req, source.kind, source.config);
     }
     contact_t *self = s_tried (req, &source);

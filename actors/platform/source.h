@@ -26,6 +26,11 @@ extern const field_t source_test_in [], source_test_out [];
 //  Values of the map into `config`, by position in the kind's fields; fails the request with what
 //  is wrong, `config` keeps what the map does not give.
 void source_read_config (req_t *req, const connector_t *kind, mp_t map, const char **config);
+//  The same for a source that is saved, `config` being what it is: a secret that is not given is
+//  kept, unless the address is another one; then it must be given again. `whole`: what is not given
+//  and no secret is none any more.
+void source_change_config (req_t *req, const connector_t *kind, mp_t map, bool whole,
+                           const char **config);
 //  What is wanted and not there; fails the request.
 void source_need_config (req_t *req, const connector_t *kind, const char *const *config);
 //  The columns connection_config and secrets.

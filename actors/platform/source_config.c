@@ -70,6 +70,10 @@ s_check (req_t *req, const config_field_t *field, const char *where, const char 
     const char *host = url ? strstr (text, "://") + 3 : NULL;
     if (url && memchr (host, '@', strcspn (host, "/?#")))
         fail_field (req, E_INVALID, where, "must not carry a user; there are keys for it");
+    //  It becomes part of a host's name.
+    if (strcmp (field->name, "region") == 0
+        && strspn (text, "abcdefghijklmnopqrstuvwxyz0123456789-") != strlen (text))
+        fail_field (req, E_INVALID, where, "must be the name of a region, as us-east-1");
     if (strcmp (field->name, "path") == 0
         && (*text == '/' || strcmp (text, "..") == 0 || strncmp (text, "../", 3) == 0
             || strstr (text, "/../")
@@ -89,7 +93,7 @@ source_read_config (req_t *req, const connector_t *kind, mp_t map, const char **
         int n = s_position (kind, name);
         if (n < 0)
             fail_field (req, E_INVALID, where, "is no key of %s", kind->name);
-        //  A secret comes back as null: it stays what it was.
+        //  A secret comes back as null, or as nothing out of a form: it stays what it was.
         bool nothing =
             mp_empty (it.value) || (mp_type (it.value) == MP_TEXT && !mp_text (it.value).size);
         if (nothing && !(kind->fields [n].flags & CONFIG_SECRET))
@@ -99,6 +103,37 @@ source_read_config (req_t *req, const connector_t *kind, mp_t map, const char **
         config [n] = s_value (req, where, it.value);
         s_check (req, &kind->fields [n], where, config [n]);
     }
+}
+
+static const char *
+s_effective (const connector_t *kind, const char *const *config, int n)
+{
+    const char *value = config [n] ? config [n] : kind->fields [n].def;
+    return value ? value : "";
+}
+
+void
+source_change_config (req_t *req, const connector_t *kind, mp_t map, bool whole,
+                      const char **config)
+{
+    const char *was [CONFIG_MAX];
+    const char *moved = NULL;
+    memcpy (was, config, sizeof was);
+    for (int n = 0; whole && kind->fields [n].name; n++)
+        if (!(kind->fields [n].flags & CONFIG_SECRET))
+            config [n] = NULL;
+    source_read_config (req, kind, map, config);
+    for (int n = 0; kind->fields [n].name && !moved; n++)
+        if (kind->fields [n].flags & CONFIG_ADDRESS
+            && strcmp (s_effective (kind, was, n), s_effective (kind, config, n)) != 0)
+            moved = kind->fields [n].name;
+    //  Who may change a row need not know its secrets, and must not have them sent elsewhere. One
+    //  that was given anew is another pointer, even if it is the same text.
+    for (int n = 0; moved && kind->fields [n].name; n++)
+        if (kind->fields [n].flags & CONFIG_SECRET && config [n] && config [n] == was [n])
+            fail_field (req, E_INVALID,
+                        req_print (req, "connection_config.%s", kind->fields [n].name),
+                        "must be given again when %s changes", moved);
 }
 
 void

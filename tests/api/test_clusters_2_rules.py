@@ -31,6 +31,15 @@ def test_a_profile_shows_both_names_and_no_secret(ann, profile, stack):
     ann.get(path, expect=404)
 
 
+def test_credentials_are_not_for_another_cloud(ann, profile):
+    path = f"/cloud-profiles/{profile['id']}"
+    body = ann.put(path, {"provider": "gcp"}, expect=400)
+    assert body["details"] == {"credentials": "must be given again when cloud_provider changes"}
+    assert ann.put(path, {"provider": "aws", "name": "same"})["has_credentials"] is True
+    changed = ann.put(path, {"provider": "gcp", "credentials": None})
+    assert (changed["provider"], changed["has_credentials"]) == ("gcp", False)
+
+
 def test_credentials_are_opened_for_actors_only(ann, bob, profile, operator):
     def ask(user, profile_id):
         return operator.call("cloud_profiles.credentials", {"id": profile_id, "user": user.id})

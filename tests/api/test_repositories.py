@@ -161,6 +161,12 @@ def test_a_private_repository_wants_its_token(ann, server):
     assert sync(ann, row)["termination"]["message"] == "the server refuses this username and token"
     ann.put(path, {"access_token": TOKEN})
     assert sync(ann, row)["head_commit"] == commit
+    elsewhere = "https://evil.example.org/a.git"
+    body = ann.put(path, {"url": elsewhere}, expect=400)
+    assert body["details"] == {"access_token": "must be given again when url changes"}
+    assert ann.put(path, {"url": row["url"], "name": "same"})["has_token"] is True
+    assert ann.put(path, {"url": elsewhere, "access_token": "another"})["url"] == elsewhere
+    assert ann.put(path, {"url": row["url"], "access_token": None})["has_token"] is False
 
 
 @pytest.mark.parametrize("where, why", [

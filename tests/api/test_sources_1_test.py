@@ -52,7 +52,7 @@ def test_secrets_stay_inside(ann, world):
     ann.put(path, {"description": "changed"})
     seen = [json.dumps(ann.get(path)), json.dumps(ann.get("/data-sources")), json.dumps(ann.post(path + "/test")),
             json.dumps(ann.post("/data-sources/test", {"type": "mariadb", "config": world.config(
-                "mariadb", user="nobody")})), json.dumps(live.next())]
+                "mariadb", database="none")})), json.dumps(live.next())]
     assert all(PASSWORD not in text for text in seen)
     assert PASSWORD not in world.stack.log_text() and S3_SECRET not in world.stack.log_text()
 
@@ -74,6 +74,26 @@ def test_what_nobody_sends_back_is_kept(ann, world):
     assert failed["status"] == "error" and "none_such" in failed["state_detail"]
     ann.put(path, {"config": {**shown["config"], "password": "another"}})
     assert not ann.post(path + "/test")["success"]
+
+
+@pytest.mark.parametrize("kind, field, secret", [
+    ("postgresql", {"host": "localhost"}, "password"), ("postgresql", {"port": 5433}, "password"),
+    ("postgresql", {"user": "postgres"}, "password"), ("postgresql", {"sslmode": "disable"}, "password"),
+    ("mariadb", {"host": "evil.example.org"}, "password"), ("s3", {"endpoint": "https://evil.example.org"}, "secret_key"),
+    ("s3", {"region": "us-east-2"}, "secret_key"), ("http", {"url": "http://127.0.0.1:9/"}, "authorization")])
+def test_a_secret_does_not_follow_to_another_address(ann, world, kind, field, secret):
+    given = {"authorization": f"Bearer {PASSWORD}"} if kind == "http" else {}
+    made = world.make(ann, kind, **given)
+    path, config = f"/data-sources/{made['id']}", world.config(kind, **given)
+    del config[secret]
+    for verb, where, more in (("PUT", path, {}), ("POST", "/data-sources/test", {"id": made["id"]})):
+        for kept in ({}, {secret: None}, {secret: ""}):
+            body = ann.request(verb, where, {**more, "connection_config": {**config, **kept, **field}}, expect=400).json()
+            name, = field
+            assert body["details"] == {f"connection_config.{secret}": f"must be given again when {name} changes"}
+    assert ann.get(path)["connection_config"] == made["connection_config"]
+    other = ann.put(path, {"connection_config": {**config, **field, secret: "another"}})
+    assert other["connection_config"].items() >= field.items()
 
 
 @pytest.mark.parametrize("kind, steps", [
@@ -150,7 +170,8 @@ def test_addresses_inside_are_refused_at_connect(ann, world):
     ("postgresql", {"host": "h", "database": {"a": 1}, "user": "u"}, "database"),
     ("sqlite", {"path": "../x.db"}, "path"), ("sqlite", {"path": "a/../../x"}, "path"), ("sqlite", {"path": "/etc/passwd"}, "path"),
     ("http", {"url": "file:///etc/passwd"}, "url"), ("http", {"url": "http://user:pass@host/"}, "url"),
-    ("http", {"url": "http://h/", "format": "xml"}, "format"), ("s3", {"region": "r"}, "bucket")])
+    ("http", {"url": "http://h/", "format": "xml"}, "format"),
+    ("s3", {"bucket": "b", "region": "x@evil.example.org/"}, "region"), ("s3", {"region": "r"}, "bucket")])
 def test_a_config_that_cannot_be_is_refused(ann, kind, config, field):
     for path in ("/data-sources", "/data-sources/test"):
         body = ann.post(path, {"name": "x", "source_type": kind, "connection_config": config}, expect=400)
