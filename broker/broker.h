@@ -86,6 +86,7 @@ struct peer {
     int64_t heard, sent;         //  loop_now of the last frame from and to it
     uint64_t dropped;            //  events it never got
     bool is_dirty, blocked, welcomed, dead;
+    bool lost;                   //  some of its listeners lost events while it was blocked
 };
 
 //  ---- broker.c
@@ -125,8 +126,9 @@ bool serve_announce (peer_t *peer, const wire_hello_t *hello, char *const *prefi
 //  ---- events.c
 struct listener {
     sub_t sub;                   //  first: topics give it back
+    uint64_t id;                 //  of the SUBSCRIBE, for its answers
+    bool lost;                   //  events were not sent (at the door: without a position)
     //  At the door: what was delivered, so that holes are filled and nothing comes twice.
-    uint64_t id;                 //  of the SUBSCRIBE, for its answer
     bool answered;               //  SUBSCRIBED was sent
     bool denied;                 //  waits for the audiences of its guest to be known
     uint64_t off;                //  last offset delivered (or skipped by a gap)
@@ -136,8 +138,9 @@ struct listener {
     bool placed;                 //  epoch and off are known
     bool behind;                 //  must catch up from the owner's log
     bool missed;                 //  … and something was published since we asked for it
-    bool lost;                   //  events without a position could not be sent
 };
+//  It reads again.
+void events_lost (peer_t *peer);
 void events_publish (peer_t *from, const wire_event_t *event, mp_t raw);
 void events_subscribe (peer_t *peer, const wire_subscribe_t *msg);
 void events_unsubscribe (peer_t *peer, text_t channel);

@@ -7,7 +7,7 @@
 #include "door.h"
 
 #define CHANNEL_MAX 255
-#define SUBSCRIPTIONS_MAX 10000              //  of one peer
+#define SUBSCRIPTIONS_MAX 10000              //  of a peer at the door; an edge serves many users
 
 listener_t *
 events_listen (peer_t *peer, text_t channel)
@@ -40,7 +40,7 @@ events_subscribe (peer_t *peer, const wire_subscribe_t *msg)
         answer.code = TEXT ("INVALID");
         answer.text = TEXT ("channel is empty or longer than 255 bytes");
     }
-    else if (hash_size (peer->subs) >= SUBSCRIPTIONS_MAX) {
+    else if (peer->guest && hash_size (peer->subs) >= SUBSCRIPTIONS_MAX) {
         answer.code = TEXT ("RATE_LIMITED");
         answer.text = TEXT ("too many subscriptions");
     }
@@ -49,8 +49,26 @@ events_subscribe (peer_t *peer, const wire_subscribe_t *msg)
         return;
     }
     else
-        events_listen (peer, msg->channel);
+        events_listen (peer, msg->channel)->id = msg->id;
     wire_pack_subscribed (peer_out (peer, 0), &answer);
+}
+
+//  What a peer lost while it did not read, no later event may ever show: it is subscribed anew,
+//  and asks the owner.
+void
+events_lost (peer_t *peer)
+{
+    text_t channel;
+    void *item;
+    peer->lost = false;
+    for (size_t at = 0; hash_each (peer->subs, &at, &channel, &item);) {
+        listener_t *listener = item;
+        if (!listener->lost)
+            continue;
+        listener->lost = false;
+        wire_pack_subscribed (peer_out (peer, 0),
+                              &(wire_subscribed_t) { .id = listener->id, .channel = channel });
+    }
 }
 
 void
@@ -78,5 +96,7 @@ events_publish (peer_t *from, const wire_event_t *event, mp_t raw)
             buf_put (peer_out (peer, size), raw.data, size);
             broker->stats.events_out++;
         }
+        else
+            peer->lost = ((listener_t *) topic->subs [n])->lost = true;
     }
 }

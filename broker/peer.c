@@ -153,6 +153,8 @@ peer_flush (peer_t *self)
     }
     self->last = NULL;
     self->blocked = false;
+    if (self->lost)
+        events_lost (self);
     self->sent = loop_now (broker->loop);
     zio_sent (self->gate->zio);
     return true;

@@ -172,6 +172,113 @@ test_relayed_calls (void **state)
     world_close (world);
 }
 
+//  ---------------------------------------------------------------- a subscriber that does not read
+
+typedef struct {
+    world_t *world;
+    void *socket;
+    size_t subscribed;
+    uint64_t off;                //  of the newest event
+} lazy_t;
+
+//  A bare DEALER that keeps few frames for a reader that is late.
+static void
+lazy_open (lazy_t *self, world_t *world)
+{
+    int few = 5, none = 0;
+    *self = (lazy_t) { .world = world, .socket = zmq_socket (world->zmq, ZMQ_DEALER) };
+    zmq_setsockopt (self->socket, ZMQ_RCVHWM, &few, sizeof few);
+    zmq_setsockopt (self->socket, ZMQ_LINGER, &none, sizeof none);
+    assert_int_equal (zmq_connect (self->socket, world->endpoint), 0);
+    buf_t frame = { 0 };
+    wire_pack_hello (&frame, &(wire_hello_t) { .version = 1, .role = TEXT ("client"),
+                                               .name = TEXT ("lazy"), .slot = TEXT ("lazy.1"),
+                                               .boot = TEXT ("1") });
+    wire_pack_subscribe (&frame, &(wire_subscribe_t) { .id = 7,
+                                                       .channel = TEXT ("user:1/echoes") });
+    zmq_send (self->socket, frame.data, frame.size, 0);
+    buf_free (&frame);
+}
+
+static void
+lazy_ping (lazy_t *self)
+{
+    buf_t ping = { 0 };
+    wire_pack_ping (&ping, &(wire_ping_t) { 0 });
+    zmq_send (self->socket, ping.data, ping.size, ZMQ_DONTWAIT);
+    buf_free (&ping);
+}
+
+static bool
+lazy_read (lazy_t *self)
+{
+    lazy_ping (self);
+    zmq_msg_t frame;
+    zmq_msg_init (&frame);
+    while (zmq_msg_recv (&frame, self->socket, ZMQ_DONTWAIT) >= 0) {
+        text_t rest = { zmq_msg_data (&frame), zmq_msg_size (&frame) };
+        mp_t message;
+        for (int number; (number = wire_next (&rest, &message)) > 0;) {
+            wire_subscribed_t answer;
+            wire_event_t event;
+            if (number == WIRE_SUBSCRIBED && wire_unpack_subscribed (message, &answer)
+                && answer.id == 7)
+                self->subscribed++;
+            if (number == WIRE_EVENT && wire_unpack_event (message, &event))
+                self->off = event.off;
+        }
+    }
+    zmq_msg_close (&frame);
+    return true;
+}
+
+static void
+on_stats (void *arg, const bus_reply_t *reply)
+{
+    int64_t *dropped = arg;
+    *dropped = mp_int (mp_get (reply->body, "events_dropped"));
+}
+
+//  What it lost was the last on the channel: no later event shows the hole, so it is told.
+static void
+test_who_lost_events_is_subscribed_anew (void **state)
+{
+    (void) state;
+    pid_t broker;
+    world_t *world = world_with_broker (&broker, 1, false);
+    lazy_t lazy;
+    lazy_open (&lazy, world);
+    UNTIL (world, lazy_read (&lazy) && lazy.subscribed == 1);
+    static char data [40000];
+    buf_t body = { 0 };
+    mp_put_str (&body, memset (data, 'x', sizeof data - 1));
+    wire_event_t event = { .channel = TEXT ("user:1/echoes"), .epoch = TEXT ("e"),
+                           .data = mp_buf (&body) };
+    int64_t dropped = 0;
+    while (dropped == 0) {
+        for (int i = 0; i < 100; i++) {
+            event.off++;
+            bus_publish (world->actors [0].bus, &event);
+        }
+        lazy_ping (&lazy);
+        dropped = -1;
+        bus_call (world->client, &(bus_call_t) { .method = TEXT ("broker.stats"),
+                                                 .on_reply = on_stats, .arg = &dropped });
+        UNTIL (world, dropped >= 0);
+    }
+    UNTIL (world, lazy_read (&lazy) && lazy.subscribed == 2);
+    assert_true (lazy.off < event.off);
+    event.data = mp_none;
+    event.off++;
+    bus_publish (world->actors [0].bus, &event);
+    UNTIL (world, lazy_read (&lazy) && lazy.off == event.off);
+    assert_int_equal (lazy.subscribed, 2);
+    buf_free (&body);
+    zmq_close (lazy.socket);
+    broker_kill (broker);
+    world_close (world);
+}
+
 int
 main (int argc, char **argv)
 {
@@ -188,6 +295,7 @@ main (int argc, char **argv)
         cmocka_unit_test (test_a_killed_broker_comes_back_within_a_second),
         cmocka_unit_test (test_a_conflict_is_refused_with_both_rows),
         cmocka_unit_test (test_relayed_calls),
+        cmocka_unit_test (test_who_lost_events_is_subscribed_anew),
     };
     return cmocka_run_group_tests (tests, NULL, NULL);
 }
