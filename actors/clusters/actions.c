@@ -71,16 +71,19 @@ static CO void
 s_check_start (req_t *req, row_t row)
 {
     clusters_t *clusters = clusters_of (req);
-    const char *type = row_str (row, "compute_type"), *text = NULL;
+    const char *type = row_str (row, "compute_type");
+    bool given;
     provider_t *provider =
         provider_for (clusters, row_str (row, "node_type"), row_str (row, "cloud_provider"));
-    const char *setting = provider->missing (provider, type, &text);
+    const char *setting = provider->missing (provider, type, &given);
     if (setting) {
         buf_t *details = req_buf (req);
         mp_put_map (details, 1);
         mp_pair_str (details, "setting", setting);
-        fail_details (req, E_CONFLICT, mp_buf (details), "%s on %s %s: setting %s is missing", type,
-                      provider->name, text, setting);
+        fail_details (req, E_CONFLICT, mp_buf (details),
+                      given ? "there is no driver for %s on %s, which %s names"
+                            : "%s on %s is not configured: set %s",
+                      type, provider->name, setting);
     }
     if (clusters->closing)
         fail (req, E_UNAVAILABLE, "clusters are being restarted");

@@ -1,34 +1,35 @@
 //  cloud.c -- which provider serves a cluster; those of the clouds say what they lack.
 
+#include <string.h>
+
 #include "clusters.h"
 
-static const char *
-s_missing_aws (provider_t *self, const char *type, const char **text)
-{
-    (void) self, (void) type;
-    *text = "is not configured";
-    return "clusters.aws-provider";
-}
+typedef struct {
+    provider_t base;
+    const char *setting, *value;
+} cloud_t;
 
 static const char *
-s_missing_azure (provider_t *self, const char *type, const char **text)
+s_missing (provider_t *self, const char *type, bool *given)
 {
-    (void) self, (void) type;
-    *text = "is not configured";
-    return "clusters.azure-provider";
+    (void) type;
+    const cloud_t *cloud = (const cloud_t *) self;
+    *given = cloud->value;
+    return cloud->setting;
 }
 
-static const char *
-s_missing_gcp (provider_t *self, const char *type, const char **text)
-{
-    (void) self, (void) type;
-    *text = "is not configured";
-    return "clusters.gcp-provider";
-}
+static cloud_t clouds [] = {
+    { { .name = "aws", .missing = s_missing }, "clusters.aws-provider", NULL },
+    { { .name = "azure", .missing = s_missing }, "clusters.azure-provider", NULL },
+    { { .name = "gcp", .missing = s_missing }, "clusters.gcp-provider", NULL },
+};
 
-static provider_t clouds [] = { { .name = "aws", .missing = s_missing_aws },
-                                { .name = "azure", .missing = s_missing_azure },
-                                { .name = "gcp", .missing = s_missing_gcp } };
+void
+clouds_read (const opt_t *options)
+{
+    for (size_t n = 0; n < sizeof clouds / sizeof *clouds; n++)
+        clouds [n].value = opt_str (options, strchr (clouds [n].setting, '.') + 1);
+}
 
 provider_t *
 provider_for (clusters_t *clusters, const char *node_type, const char *cloud)
@@ -36,7 +37,7 @@ provider_for (clusters_t *clusters, const char *node_type, const char *cloud)
     if (!cloud || strcmp (node_type, "local") == 0)
         return clusters->local;
     for (size_t n = 0; n < sizeof clouds / sizeof *clouds; n++)
-        if (strcmp (clouds [n].name, cloud) == 0)
-            return &clouds [n];
+        if (strcmp (clouds [n].base.name, cloud) == 0)
+            return &clouds [n].base;
     return clusters->local;
 }

@@ -93,5 +93,7 @@ CO void user_gone (req_t *req, const char *user);
 //  ---------------------------------------------------------------- cloud.c
 //  The provider for nodes of that type and cloud (NULL: no profile).
 provider_t *provider_for (clusters_t *clusters, const char *node_type, const char *cloud);
+//  The settings of clouds.
+void clouds_read (const opt_t *options);
 
 #endif

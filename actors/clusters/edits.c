@@ -37,7 +37,8 @@ profile_before_update (req_t *req)
     row_t row = db_row (req, "profile_get", req_user (req), req_id (req));
     if (!row_none (row) && row_str (row, "sealed")
         && strcmp (cloud, row_str (row, "cloud_provider")) != 0)
-        fail_field (req, E_INVALID, "credentials", "must be given again when cloud_provider changes");
+        fail_field (req, E_INVALID, "credentials",
+                    "must be given again when cloud_provider changes");
 }
 
 static CO row_t

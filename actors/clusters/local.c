@@ -30,16 +30,16 @@ local_relay (const provider_t *provider, const char *id, char path [108])
 }
 
 static const char *
-s_missing (provider_t *provider, const char *type, const char **text)
+s_missing (provider_t *provider, const char *type, bool *given)
 {
     const local_t *self = (const local_t *) provider;
-    *text = NULL;
+    *given = false;
     if (strcmp (type, "dask") == 0)
         return NULL;
-    if (strcmp (type, "ray") == 0 && self->conf.ray_python)
-        return NULL;
-    *text = "is not configured";
-    return strcmp (type, "ray") == 0 ? "clusters.ray-python" : "clusters.spark-home";
+    if (strcmp (type, "ray") == 0)
+        return self->conf.ray_python ? NULL : "clusters.ray-python";
+    *given = self->conf.spark_home;
+    return "clusters.spark-home";
 }
 
 static const char *

@@ -13,6 +13,7 @@
 typedef struct {
     const char *dir;             //  of the sockets
     const char *ray_python;      //  a python that has ray; NULL: none
+    const char *spark_home;      //  where Spark is; NULL: none
     unsigned memory;             //  MiB of one worker
     unsigned disk;               //  MiB of /tmp of a cluster
     unsigned processes;          //  of a cluster

@@ -16,6 +16,10 @@ static int s_spawner = -1;
 
 static opt_t s_options [] = {
     { "ray-python", OPT_STR, NULL, 0, NULL, "a python that has ray, for local clusters of it" },
+    { "spark-home", OPT_STR, NULL, 0, NULL, "where a Spark is installed; there is no driver yet" },
+    { "aws-provider", OPT_STR, NULL, 0, NULL, "clusters on AWS; there is no driver yet" },
+    { "azure-provider", OPT_STR, NULL, 0, NULL, "clusters on Azure; there is no driver yet" },
+    { "gcp-provider", OPT_STR, NULL, 0, NULL, "clusters on Google; there is no driver yet" },
     { "local-workers", OPT_INT, "16", 0, NULL, "workers that a local cluster may have" },
     { "worker-memory", OPT_INT, "1024", 0, NULL, "MiB that a local worker may use" },
     { "cluster-disk", OPT_INT, "512", 0, NULL, "MiB of temporary files of a local cluster" },
@@ -183,9 +187,11 @@ s_load (req_t *req)
     s_clusters.clusters = hash_new (cluster_leave);
     s_clusters.workers_max = opt_int (s_options, "local-workers");
     s_clusters.per_user = opt_int (s_options, "clusters-per-user");
+    clouds_read (s_options);
     s_clusters.start_timeout = 1000 * opt_int (s_options, "cluster-start");
     s_clusters.local = local_new (actor->loop, s_spawner, &(local_conf_t) {
         .dir = s_clusters.dir, .ray_python = opt_str (s_options, "ray-python"),
+        .spark_home = opt_str (s_options, "spark-home"),
         .memory = (unsigned) opt_int (s_options, "worker-memory"),
         .disk = (unsigned) opt_int (s_options, "cluster-disk"),
         .processes = (unsigned) opt_int (s_options, "cluster-processes"),

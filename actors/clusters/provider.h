@@ -37,9 +37,9 @@ typedef struct {
 
 struct provider {
     const char *name;
-    //  Name of the setting without which it cannot serve such clusters, and what to say; NULL: it
-    //  can.
-    const char *(*missing) (provider_t *self, const char *type, const char **text);
+    //  Name of the setting without which it cannot serve such clusters; NULL: it can. `given`: it
+    //  has a value, but there is no driver for it.
+    const char *(*missing) (provider_t *self, const char *type, bool *given);
     //  NULL with `why`: nothing was begun.
     nodes_t *(*start) (provider_t *self, const nodes_conf_t *conf, const nodes_calls_t *calls,
                        const char **why);

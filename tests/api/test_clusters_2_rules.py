@@ -1,10 +1,12 @@
 """Cloud profiles, what clusters refuse, and other tenants."""
 
+import subprocess
 import uuid
 
 import pytest
 
 from cluster_world import Cluster
+from stack import BIN
 
 PROFILE = {"name": "work", "provider": "aws", "region": "eu-central-1",
            "credentials": {"access_key_id": "AKIAEXAMPLE", "secret_access_key": "very-secret"}}
@@ -89,6 +91,7 @@ def test_illegal_steps_name_both_states(ann, verb, detail):
 
 
 def test_what_is_not_configured_names_the_setting(ann, profile):
+    options = subprocess.run([BIN / "busbar-clusters", "--help"], capture_output=True, text=True, check=True).stdout
     for fields, setting in (
             ({"compute_type": "spark"}, "clusters.spark-home"),
             ({"compute_type": "ray"}, "clusters.ray-python"),
@@ -96,6 +99,7 @@ def test_what_is_not_configured_names_the_setting(ann, profile):
         made = Cluster(ann, **fields)
         body = made.start(expect=409)
         assert body["details"] == {"setting": setting} and setting in body["error"]
+        assert f"--{setting.split('.')[1]} " in options
         assert made.row()["status"] == "stopped"
         made.delete()
 

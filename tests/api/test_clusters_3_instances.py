@@ -12,23 +12,29 @@ from stack import Stack, wait_for
 
 @pytest.fixture(scope="module")
 def pair():
-    system = Stack("--instances=clusters=2")
+    system = Stack("--instances=clusters=2", "--set=clusters.spark-home=/opt/spark",
+                   "--set=clusters.aws-provider=anything", "--set=platform.spark-url=http://127.0.0.1:8998")
     system.wait()
     yield system
     assert system.stop() == 0
 
 
+@pytest.fixture(scope="module")
+def user(pair):
+    person = User(pair.base)
+    person.token = person.post("/auth/signup", {"email": "two@example.org", "name": "two",
+                                                "password": "Correct-horse-7-battery"},
+                               expect=201)["token"]
+    yield person
+    person.close()
+
+
 @pytest.fixture
-def cluster(pair):
-    user = User(pair.base)
-    user.token = user.post("/auth/signup", {"email": "two@example.org", "name": "two",
-                                            "password": "Correct-horse-7-battery"},
-                           expect=201)["token"]
+def cluster(user):
     made = Cluster(user)
     made.running(workers=1)
     yield made
     made.delete()
-    user.close()
 
 
 def test_either_may_die_or_hang(cluster, pair):
@@ -48,3 +54,18 @@ def test_either_may_die_or_hang(cluster, pair):
     assert set(workers) < set(processes(pair, "dask_worker"))
     cluster.stop()
     cluster.is_at("stopped")
+
+
+def test_a_setting_without_a_driver_is_no_success(user):
+    """What the operator has set, but this version can do nothing with, is said, and nothing pretended."""
+    profile = user.post("/cloud-profiles", {"name": "p", "provider": "aws", "region": "r"}, expect=201)["id"]
+    for fields, setting in (({"compute_type": "spark"}, "clusters.spark-home"),
+                            ({"cloud_profile_id": profile, "node_type": "m5.large"}, "clusters.aws-provider")):
+        made = Cluster(user, **fields)
+        refused = made.start(expect=409)
+        assert refused["details"] == {"setting": setting}
+        assert refused["error"].startswith("there is no driver for") and setting in refused["error"]
+        assert made.row()["status"] == "stopped"
+        made.delete()
+    refused = user.post("/queries/execute", {"query": "SELECT 1", "engine": "spark"}, expect=409)
+    assert refused["details"] == {"engine": "has no driver here", "setting": "platform.spark-url"}
