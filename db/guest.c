@@ -1,29 +1,30 @@
 //  guest.c -- one statement of a guest: connect, run, deliver rows within limits, stop, hang up.
 
 #include <assert.h>
-#include <ctype.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <strings.h>
 #include <sys/ioctl.h>
 
 #include "db/db_cancel.h"
 #include "db/guest.h"
-#include "db/sluice.h"
+#include "db/guest_kept.h"
 
 //  After a cancellation: how long to wait before the session is ended, and then before hanging up.
 #define CANCEL_PATIENCE 1000
 #define TERMINATE_PATIENCE 2000
 //  What a row may weigh beside its values.
 #define ROW_OVERHEAD 65536
+//  A session that has delivered more is not kept.
+#define KEEP_BYTES (1 << 20)
+//  Sessions are kept by their settings: deadlines in these steps are one.
+#define TIMEOUT_STEP 600000
 
 typedef enum { GUEST_DIALLING, GUEST_RUNNING, GUEST_STOPPING, GUEST_ENDING, GUEST_OVER } state_t;
 
 struct guest {
     loop_t *loop;
     state_t state;
-    PGconn *pg;
-    sluice_t *sluice;        //  once it is connected
+    guest_session_t session; //  its sluice once it is connected
     watch_t *watch;
     ltimer_t *timer;         //  the deadline, then patience with the stopping
     db_cancel_t *cancel;
@@ -31,6 +32,8 @@ struct guest {
     guest_calls_t calls;
     void *arg;
     char *sql, *role, *keeper;
+    char *key;               //  of sessions that may serve this statement; NULL: only a new one
+    bool in_order;           //  the session may serve another statement
     bool harmless;           //  stopping it in the middle undoes nothing
     bool began;              //  columns were told
     bool timed_out;
@@ -65,12 +68,12 @@ guest_destroy (guest_t **self_p)
     free (self->values);
     free (self->types);
     PQclear (self->error);
-    PQfinish (self->pg);
-    sluice_destroy (&self->sluice);
+    guest_session_end (&self->session);
     if (self->keeper)
         explicit_bzero (self->keeper, strlen (self->keeper));
     free (self->keeper);
     free (self->role);
+    free (self->key);
     free (self->sql);
     free (self);
 }
@@ -86,6 +89,8 @@ s_over (void *arg)
     if (!self->outcome.text)
         self->outcome.text = error_text (self->outcome.code);
     self->calls.done (self->arg, &self->outcome);
+    if (self->in_order)
+        guest_kept_give (self->loop, self->role, self->key, &self->session);
     guest_destroy (&self);
 }
 
@@ -125,7 +130,7 @@ s_lost (guest_t *self)
         return;
     }
     self->paused = false;
-    snprintf (self->raw, sizeof self->raw, "%s", PQerrorMessage (self->pg));
+    snprintf (self->raw, sizeof self->raw, "%s", PQerrorMessage (self->session.pg));
     self->outcome.detail = self->raw;
     self->outcome.unknown = self->state == GUEST_RUNNING && !self->harmless;
     s_finish (self, E_UNAVAILABLE, NULL);
@@ -150,7 +155,7 @@ s_stop (guest_t *self)
     else if (self->state == GUEST_RUNNING) {
         self->state = GUEST_STOPPING;
         guest_resume (self);
-        self->cancel = db_cancel_start (self->loop, self->pg, s_stopped, self);
+        self->cancel = db_cancel_start (self->loop, self->session.pg, s_stopped, self);
         ltimer_set (self->timer, CANCEL_PATIENCE);
     }
 }
@@ -175,7 +180,7 @@ s_timer (void *arg)
         else {
             self->state = GUEST_ENDING;
             self->cancel = db_terminate_start (self->loop, self->keeper, self->role,
-                                               PQbackendPID (self->pg), s_stopped, self);
+                                               PQbackendPID (self->session.pg), s_stopped, self);
             ltimer_set (self->timer, TERMINATE_PATIENCE);
         }
         break;
@@ -268,8 +273,13 @@ s_complete (guest_t *self)
         s_finish_stopped (self);
     else if (self->error && self->outcome.sqlstate [0] == 0)
         s_lost (self);
-    else
+    else {
+        //  Not one that was told to stop: that may reach it later. Nor one that a large row has
+        //  made large.
+        self->in_order = self->key && self->state == GUEST_RUNNING && self->bytes <= KEEP_BYTES
+                         && PQtransactionStatus (self->session.pg) == PQTRANS_IDLE;
         s_finish (self, self->outcome.code, self->outcome.text);
+    }
 }
 
 //  Takes the result. False: nothing more is to be read.
@@ -308,8 +318,8 @@ s_result (guest_t *self, PGresult *result)
 static void
 s_results (guest_t *self)
 {
-    while (!self->paused && !PQisBusy (self->pg)) {
-        PGresult *result = PQgetResult (self->pg);
+    while (!self->paused && !PQisBusy (self->session.pg)) {
+        PGresult *result = PQgetResult (self->session.pg);
         if (!result) {
             s_complete (self);
             return;
@@ -331,7 +341,7 @@ s_results (guest_t *self)
 static void
 s_flush (guest_t *self)
 {
-    int rc = PQflush (self->pg);
+    int rc = PQflush (self->session.pg);
     if (rc < 0)
         s_lost (self);
     else
@@ -372,12 +382,12 @@ s_ready (void *arg, uint32_t events)
 {
     guest_t *self = arg;
     int before = 0, after = 0;
-    ioctl (PQsocket (self->pg), FIONREAD, &before);
-    if (!PQconsumeInput (self->pg)) {
+    ioctl (PQsocket (self->session.pg), FIONREAD, &before);
+    if (!PQconsumeInput (self->session.pg)) {
         s_lost (self);
         return;
     }
-    ioctl (PQsocket (self->pg), FIONREAD, &after);
+    ioctl (PQsocket (self->session.pg), FIONREAD, &after);
     if (before > after)
         self->arrived += (size_t) (before - after);
     s_results (self);
@@ -393,104 +403,77 @@ s_quiet (void *arg, const char *message)
 }
 
 static void
-s_dial (void *arg, uint32_t events)
+s_send (guest_t *self)
 {
-    (void) events;
-    guest_t *self = arg;
-    watch_end (&self->watch);
-    PostgresPollingStatusType status = PQconnectPoll (self->pg);
-    if (status == PGRES_POLLING_FAILED) {
-        s_lost (self);
-        return;
-    }
-    bool done = status == PGRES_POLLING_OK;
-    if (done && !(self->sluice = sluice_new (self->loop, PQsocket (self->pg)))) {
-        s_lost (self);
-        return;
-    }
-    uint32_t want = status == PGRES_POLLING_WRITING ? EPOLLOUT : EPOLLIN;
-    self->watch
-        = loop_watch (self->loop, PQsocket (self->pg), want, done ? s_ready : s_dial, self);
-    if (!done)
-        return;
-    PQsetnonblocking (self->pg, 1);
-    PQsetNoticeProcessor (self->pg, s_quiet, NULL);
     self->state = GUEST_RUNNING;
-    if (PQsendQueryParams (self->pg, self->sql, self->value_count, self->types,
+    self->watch = loop_watch (self->loop, PQsocket (self->session.pg), EPOLLIN, s_ready, self);
+    if (PQsendQueryParams (self->session.pg, self->sql, self->value_count, self->types,
                            (const char *const *) self->values, NULL, NULL, 0)
-        && PQsetSingleRowMode (self->pg))
+        && PQsetSingleRowMode (self->session.pg))
         s_flush (self);
     else
         s_lost (self);
 }
 
+static void
+s_dial (void *arg, uint32_t events)
+{
+    (void) events;
+    guest_t *self = arg;
+    watch_end (&self->watch);
+    PostgresPollingStatusType status = PQconnectPoll (self->session.pg);
+    if (status == PGRES_POLLING_FAILED) {
+        s_lost (self);
+        return;
+    }
+    bool done = status == PGRES_POLLING_OK;
+    if (done && !(self->session.sluice = sluice_new (self->loop, PQsocket (self->session.pg)))) {
+        s_lost (self);
+        return;
+    }
+    if (done) {
+        self->session.since = loop_now (self->loop);
+        PQsetnonblocking (self->session.pg, 1);
+        PQsetNoticeProcessor (self->session.pg, s_quiet, NULL);
+        s_send (self);
+        return;
+    }
+    uint32_t want = status == PGRES_POLLING_WRITING ? EPOLLOUT : EPOLLIN;
+    self->watch = loop_watch (self->loop, PQsocket (self->session.pg), want, s_dial, self);
+}
+
 //  ---- beginning ----
-
-static const char *
-s_first_word (const char *at)
-{
-    for (;;) {
-        at += strspn (at, " \t\r\n\f(");
-        const char *end = strncmp (at, "--", 2) == 0   ? strchr (at, '\n')
-                          : strncmp (at, "/*", 2) == 0 ? strstr (at + 2, "*/")
-                                                       : NULL;
-        if (!end)
-            return at;
-        at = *end == '*' ? end + 2 : end;
-    }
-}
-
-static bool
-s_begins_with (const char *sql, const char *const *words, size_t count)
-{
-    const char *word = s_first_word (sql);
-    for (size_t n = 0; n < count; n++) {
-        size_t size = strlen (words [n]);
-        if (strncasecmp (word, words [n], size) == 0 && !isalnum ((unsigned char) word [size])
-            && word [size] != '_')
-            return true;
-    }
-    return false;
-}
-
-//  WITH may carry an INSERT, SELECT an INTO, EXPLAIN runs what it explains; a function of the
-//  guest's own is not to be had.
-bool
-guest_reads (const char *sql)
-{
-    static const char *const words [] = { "select", "values", "table", "show", "explain" };
-    return s_begins_with (sql, words, sizeof words / sizeof *words);
-}
-
-bool
-guest_frees (const char *sql)
-{
-    static const char *const words [] = { "delete", "drop", "truncate" };
-    return s_begins_with (sql, words, sizeof words / sizeof *words);
-}
 
 static void
 s_connect (guest_t *self, const guest_conf_t *conf)
 {
     //  Said at the start, these outrank what the guest has set for its own role.
     char options [512];
+    int64_t timeout = self->limits.deadline + CANCEL_PATIENCE;
+    if (conf->keep)
+        timeout += TIMEOUT_STEP - timeout % TIMEOUT_STEP;
     snprintf (options, sizeof options,
               "-c statement_timeout=%lld -c work_mem=16MB -c maintenance_work_mem=64MB "
               "-c search_path=%s -c TimeZone=UTC -c DateStyle=ISO -c jit=off "
               "-c max_parallel_workers_per_gather=0 -c client_connection_check_interval=2s "
               "-c idle_in_transaction_session_timeout=5s -c default_transaction_read_only=%s",
-              (long long) self->limits.deadline + CANCEL_PATIENCE, conf->role,
-              conf->read_only ? "on" : "off");
+              (long long) timeout, conf->role, conf->read_only ? "on" : "off");
+    if (conf->keep)
+        self->key = text_format ("%s\n%s\n%s", conf->server, conf->database, options);
+    if (self->key && guest_kept_take (self->role, self->key, &self->session)) {
+        s_send (self);
+        return;
+    }
     const char *keys [] = { "dbname",          "dbname",  "user",             "password",
                             "client_encoding", "options", "application_name", NULL };
     const char *values [] = { conf->server, conf->database, conf->role, conf->password,
                               "UTF8",       options,        "guest",    NULL };
-    self->pg = PQconnectStartParams (keys, values, 1);
-    if (!self->pg || PQstatus (self->pg) == CONNECTION_BAD)
+    self->session.pg = PQconnectStartParams (keys, values, 1);
+    if (!self->session.pg || PQstatus (self->session.pg) == CONNECTION_BAD)
         s_lost (self);
     else
         self->watch
-            = loop_watch (self->loop, PQsocket (self->pg), EPOLLOUT, s_dial, self);
+            = loop_watch (self->loop, PQsocket (self->session.pg), EPOLLOUT, s_dial, self);
 }
 
 static void

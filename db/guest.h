@@ -1,5 +1,6 @@
-//  guest.h -- SQL that users write: each statement on a connection of its own, as the guest's
-//  login role, in the guest database, with limits that the statement cannot lift.
+//  guest.h -- SQL that users write: each statement on a connection of its own, or one that forgot
+//  the statement before, as the guest's login role, in the guest database, with limits that the
+//  statement cannot lift.
 //
 //  Guests are made by  SELECT base.guest_create (name, password)  in the guest database,
 //  which keepers may call (guest.sql). A guest can spoil its own password and rights;
@@ -29,6 +30,8 @@ typedef struct {
     const char *keeper;          //  our own connection string to the guest database, ends sessions
                                  //  deaf to cancellation; NULL: they are only hung up on
     bool read_only;
+    bool keep;                   //  a session of this guest that waits may serve it, and may wait
+                                 //  behind it (guest_kept.h); else it has one of its own
     const guest_param_t *params; //  $1, $2, …
     size_t param_count;
 } guest_conf_t;

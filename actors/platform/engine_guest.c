@@ -212,7 +212,7 @@ s_start (engine_run_t *run, const login_t *login)
     self->guest = guest_run (
         actor->loop,
         &(guest_conf_t){ .server = server, .database = GUESTS_DATABASE, .role = login->role,
-                         .password = login->password, .keeper = keeper,
+                         .password = login->password, .keeper = keeper, .keep = true,
                          .read_only = run->read_only || run->explain || self->limited,
                          .params = params, .param_count = run->param_count },
         text_of (sql), &(guest_limits_t){ run->deadline, run->rows, run->bytes }, &calls, self);

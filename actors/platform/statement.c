@@ -3,6 +3,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "db/guest_kept.h"
 #include "statement.h"
 
 #define AT_ONCE 3            //  statements of one user; PostgreSQL lets a guest in eight times
@@ -196,6 +197,7 @@ void
 statements_drain (actor_t *actor)
 {
     (void) actor;
+    guest_kept_end ();
     for (statement_t *self = s_statements; self; self = self->next)
         if (!self->over && !self->cancelled) {
             self->aborted = true;

@@ -1,5 +1,6 @@
 //  test_guest.c -- statements of guests: limits, stopping, and a list of attacks on the fences.
 
+#include <dirent.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -9,6 +10,7 @@
 #include <cmocka.h>
 
 #include "db/guest.h"
+#include "db/guest_kept.h"
 #include "db/migrate.h"
 #include "proto/log.h"
 #include "tests/unit/db_help.h"
@@ -379,6 +381,109 @@ settings_of_its_own_do_not_help (void **state)
     assert_int_equal (heard.code, E_TIMEOUT);
 }
 
+//  ---- sessions that are kept ----
+
+static heard_t
+s_run_kept (loop_t *loop, const char *role, const char *sql, bool read_only)
+{
+    heard_t heard = { 0 };
+    guest_conf_t conf = { .server = getenv ("BUSBAR_TEST_DATABASE"), .database = s_guest_database,
+                          .role = role, .password = SECRET, .keeper = s_keeper, .keep = true,
+                          .read_only = read_only };
+    guest_limits_t limits = { 8000, 100, 65536 };
+    guest_run (loop, &conf, text_of (sql), &limits, &s_calls, &heard);
+    assert_true (help_until (loop, &heard.done, 1));
+    return heard;
+}
+
+//  Until a session serves again that has served before; what it answers.
+static heard_t
+s_served_again (loop_t *loop, const char *role, bool read_only)
+{
+    int pids [100];
+    for (int n = 0; n < 100; n++) {
+        heard_t heard = s_run_kept (loop, role, "SELECT pg_backend_pid () || ' ' || "
+                                    "current_setting ('work_mem') || ' ' || "
+                                    "current_setting ('default_transaction_read_only')", read_only);
+        assert_int_equal (heard.code, E_NONE);
+        pids [n] = atoi (heard.value);
+        for (int before = 0; before < n; before++)
+            if (pids [before] == pids [n])
+                return heard;
+        loop_turn (loop, 20);
+    }
+    fail_msg ("no session serves twice");
+    return (heard_t) { 0 };
+}
+
+static void
+a_kept_session_has_forgotten_everything (void **state)
+{
+    (void) state;
+    static const char *const left [] = {
+        "SET work_mem = '1MB'", "SET default_transaction_read_only = on", "SET ROLE NONE",
+        "PREPARE p AS SELECT 1", "DECLARE c CURSOR WITH HOLD FOR SELECT 1", "LISTEN unit", "BEGIN",
+        "SET search_path = pg_catalog", "SELECT nothing", "SELECT setseed (0.5)" };
+    loop_t *loop = loop_new ();
+    for (size_t n = 0; n < sizeof left / sizeof *left; n++) {
+        s_run_kept (loop, ANN, left [n], false);
+        heard_t heard = s_served_again (loop, ANN, false);
+        assert_non_null (strstr (heard.value, " 16MB off"));
+        assert_string_equal (s_run_kept (loop, ANN, "EXECUTE p", false).sqlstate, "26000");
+        assert_string_equal (s_run_kept (loop, ANN, "FETCH ALL FROM c", false).sqlstate, "34000");
+        assert_string_equal (s_run_kept (loop, ANN, "SHOW search_path", false).value, ANN);
+    }
+    guest_kept_end ();
+    loop_destroy (&loop);
+}
+
+static void
+a_kept_session_serves_its_own_guest_with_its_own_settings (void **state)
+{
+    (void) state;
+    loop_t *loop = loop_new ();
+    s_served_again (loop, ANN, false);
+    assert_string_equal (s_run_kept (loop, BOB, "SELECT session_user", false).value, BOB);
+    heard_t heard = s_run_kept (loop, ANN, "SHOW default_transaction_read_only", true);
+    assert_string_equal (heard.value, "on");
+    heard = s_served_again (loop, ANN, true);
+    assert_non_null (strstr (heard.value, " on"));
+    guest_kept_end ();
+    loop_destroy (&loop);
+}
+
+static size_t
+s_descriptors (void)
+{
+    size_t count = 0;
+    DIR *all = opendir ("/proc/self/fd");
+    while (readdir (all))
+        count++;
+    closedir (all);
+    return count;
+}
+
+//  Whoever ends a guest's sessions ends those that wait, too, and the next statement does not mind.
+static void
+a_kept_session_that_was_ended_is_not_used (void **state)
+{
+    (void) state;
+    loop_t *loop = loop_new ();
+    size_t none = s_descriptors ();
+    heard_t before = s_served_again (loop, ANN, false);
+    assert_true (s_descriptors () > none);
+    PGconn *pg = PQconnectdb (s_keeper);
+    PQclear (PQexec (pg, "SELECT base.guest_terminate ('" ANN "')"));
+    PQfinish (pg);
+    for (int n = 0; n < 500 && s_descriptors () > none; n++)
+        loop_turn (loop, 20);
+    heard_t after = s_run_kept (loop, ANN, "SELECT pg_backend_pid ()", false);
+    assert_int_equal (after.code, E_NONE);
+    assert_int_not_equal (atoi (before.value), atoi (after.value));
+    guest_kept_end ();
+    loop_destroy (&loop);
+}
+
 #define CREATE(name) "SELECT base.guest_create (" name ", 'a password of ours')"
 
 static PGconn *
@@ -505,6 +610,9 @@ main (void)
         cmocka_unit_test (the_catalogue_is_shut),
         cmocka_unit_test (other_databases_are_closed),
         cmocka_unit_test (settings_of_its_own_do_not_help),
+        cmocka_unit_test (a_kept_session_has_forgotten_everything),
+        cmocka_unit_test (a_kept_session_serves_its_own_guest_with_its_own_settings),
+        cmocka_unit_test (a_kept_session_that_was_ended_is_not_used),
         cmocka_unit_test (a_spoilt_guest_is_put_right),
         cmocka_unit_test (keepers_touch_guests_only),
     };
