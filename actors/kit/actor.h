@@ -54,6 +54,9 @@ typedef struct {
     const char *also_channels;
     //  A new row is on none of them, so they need not be asked for.
     bool begins_private;
+    //  Bytes of a row whose fields may be large, SQL expression on alias `t`: so many rows are read
+    //  for a page of a list as an answer holds. NULL: they are small.
+    const char *weight;
     //  Called (may suspend, may fail ()) before the statement, with the decoded request; may set
     //  values with req_set.
     CO void (*before_create) (req_t *req);

@@ -13,6 +13,7 @@
 #define REQ_FIRST 4096               //  memory of a request before it asks malloc
 #define CALLS_TABLE 2048             //  buckets of the table of calls in service
 #define LIST_MAX 10000               //  rows of one page
+#define LIST_BYTES (8 << 20)         //  where a page ends that holds large rows
 #define COUNT(array) (sizeof (array) / sizeof *(array))
 
 typedef struct kit kit_t;

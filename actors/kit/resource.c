@@ -256,16 +256,24 @@ resource_list (req_t *req)
         if (req->values [n].text && *req->values [n].text)
             query.filters |= (uint64_t) 1 << n;
     row_t rows = s_list_rows (req, &query);
-    int count = rows_count (rows);
-    if (count > query.limit) {
-        count = (int) query.limit;
-        reply_header (req, "X-Next-Cursor", s_next_cursor (req, &query, rows_at (rows, count - 1)));
-    }
+    bool weighed = s_resource (req)->weight;
+    int count = rows_count (rows), limit = (int) query.limit, given = 0;
     buf_t *body = &req->kit->body;
     buf_clear (body);
-    mp_put_array (body, (uint32_t) count);
-    for (int n = 0; n < count; n++)
-        db_row_put (body, rows.result, n, NULL, NULL);
+    size_t mark = mp_open_array (body), size = body->size;
+    for (; given < count && given < limit; given++) {
+        db_row_put (body, rows.result, given, NULL, NULL);
+        if (given > 0 && body->size > LIST_BYTES)
+            break;
+        size = body->size;
+    }
+    body->size = size;
+    mp_close (body, mark, (uint32_t) given);
+    if (given > 0) {
+        row_t last = rows_at (rows, given - 1);
+        if (given < count || (weighed && row_bool (last, "_more")))
+            reply_header (req, "X-Next-Cursor", s_next_cursor (req, &query, last));
+    }
     reply_mp (req, 200, mp_buf (body));
 }
 

@@ -303,19 +303,14 @@ s_sorted_by (buf_t *out, const plan_t *plan, int sort)
         s_expression (out, &plan->resource->fields [sort]);
 }
 
-void
-plan_list_build (const plan_t *plan, buf_t *out, uint64_t filters, int sort, bool descending,
-                 int cursor)
+//  The rows that a list is made of: the caller's, filtered, behind the cursor.
+static void
+s_listed_rows (const plan_t *plan, buf_t *out, uint64_t filters, const char *key, bool nulls,
+               bool descending, int cursor)
 {
     const field_t *fields = plan->resource->fields;
     unsigned number = 3;
-    buf_t by = { 0 };
-    s_sorted_by (&by, plan, sort);
-    buf_putc (&by, 0);
-    const char *key = (const char *) by.data, *order = descending ? "DESC" : "ASC";
-
-    buf_putf (out, "SELECT %s, %s::text AS _at FROM %s AS t WHERE ", plan->listed, key,
-              plan->table);
+    buf_putf (out, "FROM %s AS t WHERE ", plan->table);
     if (plan->resource->seen)
         buf_putf (out, "t.id IN (SELECT i.id FROM %s AS i WHERE i.%s = $1::uuid UNION ALL (%s))",
                   plan->table, plan->owner, plan->resource->seen);
@@ -327,8 +322,6 @@ plan_list_build (const plan_t *plan, buf_t *out, uint64_t filters, int sort, boo
             s_expression (out, &fields [n]);
             buf_putf (out, " = $%u", number++);
         }
-    //  Rows without a value come last, whichever way it goes.
-    bool nulls = sort >= 0;
     if (cursor == 1) {
         buf_putf (out, " AND ((%s, t.id) %c ($%u, $%u::uuid)", key, descending ? '<' : '>', number,
                   number + 1);
@@ -339,9 +332,34 @@ plan_list_build (const plan_t *plan, buf_t *out, uint64_t filters, int sort, boo
     else if (cursor == 2)
         buf_putf (out, " AND %s IS NULL AND t.id %c $%u::uuid", key, descending ? '<' : '>',
                   number);
-    buf_putf (out, " ORDER BY %s %s%s, t.id %s LIMIT $2::bigint", key, order,
-              nulls ? " NULLS LAST" : "", order);
+}
+
+void
+plan_list_build (const plan_t *plan, buf_t *out, uint64_t filters, int sort, bool descending,
+                 int cursor)
+{
+    const char *weight = plan->resource->weight, *way = descending ? "DESC" : "ASC";
+    //  Rows without a value come last, whichever way it goes.
+    bool nulls = sort >= 0;
+    buf_t by = { 0 }, order = { 0 };
+    s_sorted_by (&by, plan, sort);
+    buf_putc (&by, 0);
+    const char *key = (const char *) by.data;
+    buf_putf (&order, " ORDER BY %s %s%s, t.id %s", key, way, nulls ? " NULLS LAST" : "", way);
+    buf_putc (&order, 0);
+
+    buf_putf (out, "SELECT %s, %s::text AS _at ", plan->listed, key);
+    if (weight)
+        buf_putf (out, ", t._more FROM (SELECT t.*, sum (%s) OVER w - %s AS _before, "
+                  "lead (t.id) OVER w IS NOT NULL AS _more FROM (SELECT t.* ", weight, weight);
+    s_listed_rows (plan, out, filters, key, nulls, descending, cursor);
+    buf_putf (out, "%s LIMIT $2::bigint", (const char *) order.data);
+    if (weight)
+        buf_putf (out, ") AS t WINDOW w AS (%s ROWS UNBOUNDED PRECEDING)) AS t "
+                  "WHERE t._before < %d%s", (const char *) order.data, LIST_BYTES,
+                  (const char *) order.data);
     buf_free (&by);
+    buf_free (&order);
 }
 
 //  ---------------------------------------------------------------- what others ask

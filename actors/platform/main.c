@@ -81,6 +81,7 @@ static const resource_t notebook = {
     .owner = "user_id",
     .parent_of = "notebook",
     .body_max = CONTENT_MAX,
+    .weight = "t.content_bytes",
     .see = "t.user_id = $1::uuid OR platform.workspace_role (t.workspace_id, $1::uuid) IS NOT NULL",
     .change = "t.user_id = $1::uuid OR platform.workspace_role (t.workspace_id, $1::uuid) IN "
               "('owner', 'editor')",

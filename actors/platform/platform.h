@@ -6,7 +6,8 @@
 #include "actors/kit/actor.h"
 
 #define LANGUAGES "python|sql|scala|r"
-#define CONTENT_MAX (15 * 1024 * 1024)   //  bytes of a notebook; a bus frame holds 16 MiB
+//  Bytes of a notebook: of 16 MiB, which a bus frame holds, what its other fields leave.
+#define CONTENT_MAX (16 * 1024 * 1024 - 65536)
 
 //  Row {id, user_id, role} of a workspace the caller may see; 404 on `field` (NULL: on :id) else.
 //  `write` wants owner or editor (403).

@@ -1,5 +1,12 @@
 --  platform: saved queries, and the statements that were run with their results.
 
+--  What a notebook takes in an answer, where it must have room beside its other fields. A list is read by
+--  it, so many rows at a time as an answer holds.
+ALTER TABLE platform.notebooks
+    ADD COLUMN content_bytes bigint NOT NULL GENERATED ALWAYS AS (octet_length (content::text)) STORED,
+    ADD CONSTRAINT notebooks_content_fits CHECK (content_bytes <= 16711680
+        OR base.api_fail ('U0413', 'content is larger than 16711680 bytes')) NOT VALID;
+
 --  The document's queries. `engine` says where it is to run, not that this is configured.
 CREATE TABLE platform.queries (
     id           uuid PRIMARY KEY DEFAULT gen_random_uuid (),
@@ -95,6 +102,24 @@ LANGUAGE sql IMMUTABLE AS $$ SELECT 'user:' || s.user_id || '/statements/' || s.
 CREATE FUNCTION platform.statement_ms (s platform.statements) RETURNS bigint
 LANGUAGE sql STABLE AS $$
     SELECT (extract (epoch FROM s.finished_at - coalesce (s.started_at, s.created_at)) * 1000)::bigint
+$$;
+
+--  What is answered of a statement.
+CREATE FUNCTION platform.statement_seen (s platform.statements)
+RETURNS TABLE (id uuid, statement_id uuid, query_text text, engine text, asked text, source_id uuid, cluster_id uuid,
+               parameters jsonb, explain boolean, row_limit bigint, byte_limit bigint, timeout integer,
+               state text, state_detail text, state_seq integer, termination jsonb, error text, success boolean,
+               columns jsonb, row_count bigint, byte_count bigint, truncated boolean, changed bigint, tag text,
+               progress integer, engine_id text, info_uri text, "executionTime" bigint, "timestamp" text,
+               created_at timestamptz, updated_at timestamptz, started_at timestamptz, finished_at timestamptz,
+               expires_at timestamptz, channel text)
+LANGUAGE sql STABLE AS $$
+    SELECT s.id, s.id, s.query_text, s.engine, s.asked, s.source_id, s.cluster_id, s.parameters, s.explain, s.row_limit,
+           s.byte_limit, s.timeout, s.state, s.state_detail, s.state_seq, s.termination, s.termination ->> 'message',
+           CASE WHEN s.finished_at IS NOT NULL THEN s.state IN ('succeeded', 'expired') END,
+           s.columns, s.row_count, s.byte_count, s.truncated, s.changed, s.tag, s.progress, s.engine_id, s.info_uri,
+           platform.statement_ms (s), base.utc (coalesce (s.finished_at, s.started_at, s.created_at)),
+           s.created_at, s.updated_at, s.started_at, s.finished_at, s.expires_at, platform.statement_channel (s)
 $$;
 
 --  What events say of a statement: everything but columns and rows.

@@ -52,6 +52,30 @@ def test_large_content_is_kept_and_too_large_is_refused(user):
     assert len(user.get(path)["content"]["cells"][0]["content"]) == 8 * 1024 * 1024
 
 
+def test_what_would_not_fit_into_an_answer_is_refused(user):
+    """Stored, these numbers take a third more than they were sent with."""
+    made = user.post("/notebooks", {"name": "wide"}, expect=201)
+    numbers = b'{"content":{"cells":[' + b"1," * (6 << 20) + b"1]}}"
+    path, kind = f"/notebooks/{made['id']}", {"Content-Type": "application/json"}
+    refused = user.request("PUT", path, content=numbers, headers=kind, expect=413).json()
+    assert refused["code"] == "TOO_LARGE" and "content" in refused["error"]
+    assert user.get(path)["content"] == {"cells": []}
+
+
+def test_many_large_notebooks_are_listed_in_pages(sign_up):
+    user = sign_up("pages")
+    made = [user.post("/notebooks", {"name": "n", "content": {"cells": ["x" * size]}}, expect=201)["id"]
+            for size in (10, 12 << 20, 3 << 20, 3 << 20, 3 << 20, 10)]
+    ids, sizes, cursor = [], [], ""
+    while cursor is not None:
+        page = user.request("GET", f"/notebooks?limit=5{cursor}", expect=200)
+        ids += [row["id"] for row in page.json()]
+        sizes.append(len(page.content))
+        following = page.headers.get("x-next-cursor")
+        cursor = following and f"&cursor={following}"
+    assert ids == made[::-1] and max(sizes) < 13 << 20, sizes
+
+
 def told_before_sending(user, path, size):
     """The answer to a body that was only announced."""
     where = httpx.URL(user.base)

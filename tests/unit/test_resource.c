@@ -108,6 +108,24 @@ test_lists_filter_sort_and_go_on (void **state)
     plan_destroy (&plan);
 }
 
+//  So many rows are read as an answer holds, and one where that alone is larger.
+static void
+test_lists_of_large_rows_end_by_their_weight (void **state)
+{
+    (void) state;
+    resource_t heavy = s_cluster;
+    heavy.weight = "t.bytes";
+    plan_t *plan = plan_new (&heavy);
+    assert_true (s_has (plan_list_text (plan),
+                        "t._more FROM (SELECT t.*, sum (t.bytes) OVER w - t.bytes AS _before, lead "
+                        "(t.id) OVER w IS NOT NULL AS _more FROM (SELECT t.* FROM clusters AS t "
+                        "WHERE t.user_id = $1::uuid ORDER BY t.created_at DESC, t.id DESC LIMIT "
+                        "$2::bigint) AS t WINDOW w AS ( ORDER BY t.created_at DESC, t.id DESC "
+                        "ROWS UNBOUNDED PRECEDING)) AS t WHERE t._before < 8388608 "
+                        "ORDER BY t.created_at DESC, t.id DESC"));
+    plan_destroy (&plan);
+}
+
 static void
 test_conditions_widen_the_owners_right (void **state)
 {
@@ -137,6 +155,7 @@ main (void)
         cmocka_unit_test (test_reading_names_what_the_outside_sees),
         cmocka_unit_test (test_writing_takes_the_columns_that_are_given),
         cmocka_unit_test (test_lists_filter_sort_and_go_on),
+        cmocka_unit_test (test_lists_of_large_rows_end_by_their_weight),
         cmocka_unit_test (test_conditions_widen_the_owners_right) };
     return cmocka_run_group_tests (tests, NULL, NULL);
 }
