@@ -162,9 +162,14 @@ cluster_before_delete (req_t *req)
         fail (req, E_NOT_FOUND, "cluster not found");
     const char *status = row_str (row, "status"), *force = req_str (req, "force");
     bool runs = strcmp (status, "running") == 0 || strcmp (status, "starting") == 0;
-    if (runs && (!force || strcmp (force, "true") != 0))
-        fail (req, E_CONFLICT, "cluster is %s: stop it first, or delete it with ?force=true",
-              status);
+    if (runs && (!force || strcmp (force, "true") != 0)) {
+        buf_t *details = req_buf (req);
+        mp_put_map (details, 2);
+        mp_pair_str (details, "from", status);
+        mp_pair_str (details, "to", "deleted");
+        fail_details (req, E_CONFLICT, mp_buf (details),
+                      "cluster is %s: stop it first, or delete it with ?force=true", status);
+    }
     owner_take (req, req_user (req));
     cluster_t *cluster = cluster_find (req, req_id (req));
     if (!cluster)

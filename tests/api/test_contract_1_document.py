@@ -1,5 +1,7 @@
 """The 56 calls of the platform API, one test each: status, fields and types of what they answer."""
 
+from concurrent.futures import ThreadPoolExecutor
+
 import pytest
 
 from contract_world import (CLUSTER, COLUMN, DATABASE, DEPLOYMENT, ERROR, EXECUTED, EXECUTION, KINDS, MESSAGE,
@@ -126,11 +128,20 @@ def test_delete(things, name):
 
 
 def test_post_compute_clusters_start_and_stop(things):
-    """starting, then running with its address; stopped, without one; deleted right behind."""
+    """Of starts at once one wins; starting, then running with its address, when only force deletes it; stopped,
+    without one; deleted right behind."""
     cluster, user = things.make("compute_cluster")["id"], things.user
     path = f"/compute-clusters/{cluster}"
-    has_shape(user.post(f"{path}/start", expect=202), {**CLUSTER, "id": cluster, "status": "starting"})
+    with ThreadPoolExecutor(4) as pool:
+        answers = [began.result() for began in
+                   [pool.submit(user.request, "POST", f"{path}/start") for _ in range(4)]]
+    assert sorted(answer.status_code for answer in answers) == [202, 409, 409, 409]
+    for answer in answers:
+        won = answer.status_code == 202
+        has_shape(answer.json(), {**CLUSTER, "id": cluster, "status": "starting"} if won
+                  else {**ERROR, "details": {"from": TEXT, "to": TEXT}})
     has_shape(things.cluster_until(cluster, "running"), {**CLUSTER, "endpoint_url": TEXT, "termination": NOTHING})
+    has_shape(user.delete(path, expect=409), {**ERROR, "details": {"from": "running", "to": "deleted"}})
     stopped = user.post(f"{path}/stop")
     has_shape(stopped, {**CLUSTER, "id": cluster, "status": "stopped", "endpoint_url": NOTHING})
     has_shape(user.delete(path), MESSAGE)
