@@ -172,6 +172,13 @@ sql_is_read (const char *sql)
     return guest_reads (sql) && !s_has_word (sql, writes);
 }
 
+bool
+sql_names_tables (const char *sql)
+{
+    static const char *const words [] = { "from", "into", "table", "update", NULL };
+    return s_has_word (sql, words);
+}
+
 text_t
 sql_trim (text_t sql)
 {

@@ -15,6 +15,8 @@ bool sql_name_marks (const char *sql, int (*number) (void *arg, text_t name), vo
 
 //  Does it only read, as far as its text tells?
 bool sql_is_read (const char *sql);
+//  May it name a table at all? One that does not has no lineage.
+bool sql_names_tables (const char *sql);
 
 //  Cut off blanks and semicolons at the end.
 text_t sql_trim (text_t sql);

@@ -122,7 +122,7 @@ statement_wake_queued (const char *user)
 void
 statement_free (statement_t *self)
 {
-    if (self->over && !self->waiters && !self->runner && !self->listener)
+    if (self->over && !self->waiters && !self->runner && !self->listener && !self->beginner)
         s_free (self);
 }
 

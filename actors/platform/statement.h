@@ -42,6 +42,12 @@ struct statement {
     bool aborted;                //  cancelled because this process ends
     bool fenced;                 //  another process has the user: nothing is written any more
     bool over;                   //  ended in the database
+    //  A small one that only reads begins before its row is written, and its end may go with it.
+    bool written;                //  the row is there
+    bool settled;                //  the end was written with it
+    bool wants;                  //  there is something to write, but for the row
+    struct statement_end *end;   //  that can go with the row; NULL: it goes on
+    req_t *beginner;             //  writes the row
     size_t found, told;          //  rows stored, bytes of rows told live
     size_t weight;               //  bytes of them
     buf_t columns;               //  JSON

@@ -7,9 +7,19 @@
 
 typedef enum { BEGIN_SHARED, BEGIN_ALONE, BEGIN_EXPLAIN, BEGIN_STREAM } begin_t;
 
-//  Begin what the request asks for; its id. NULL: another instance has answered. BEGIN_SHARED and
-//  BEGIN_EXPLAIN may answer a statement that runs already.
-CO const char *statement_begin (req_t *req, const char *method, begin_t how, bool *shared);
+typedef struct {
+    const char *id;
+    bool shared;                 //  it ran already
+    //  It has ended: what statement_get answers, and, until the request ends, itself.
+    row_t row;
+    const statement_t *ended;    //  NULL: it goes on
+} begun_t;
+
+//  Begin what the request asks for, which waits so many ms for its end. False: another instance has
+//  answered. BEGIN_SHARED and BEGIN_EXPLAIN may answer a statement that runs already.
+CO bool statement_begin (req_t *req, const char *method, begin_t how, int64_t wait, begun_t *out);
+//  The end of a statement that waits for its row, in the unit that makes that.
+void statement_end_add (unit_t *unit, const statement_t *self);
 //  Take the claim of a user; what was begun under an older one is lost.
 CO void statement_claim (req_t *req, const char *user);
 //  To be given back once nothing of the user's runs, and what is stored of theirs to be looked at.

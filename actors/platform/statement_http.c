@@ -71,20 +71,17 @@ s_put_flag (buf_t *body, const char *name, const char *flag)
         mp_put_nil (body);
 }
 
+//  `here`: the statement while it is in memory, else NULL.
 static CO void
-s_answer (req_t *req, const char *id, bool shared)
+s_answer_row (req_t *req, const statement_t *here, row_t row, bool shared)
 {
-    const char *user = req_user (req);
-    row_t row = db_row (req, "statement_get", user, id);
-    if (row_none (row))
-        fail (req, E_NOT_FOUND, "statement not found");
     const char *state = row_str (row, "state"), *ms = row_str (row, "executionTime");
     mp_t data = mp_none;
     if (strcmp (state, "succeeded") == 0)
-        data = result_data (req, statement_find (user, id), row);
+        data = result_data (req, here, row);
     buf_t *body = req_buf (req);
     mp_put_map (body, 16);
-    mp_pair_str (body, "statement_id", id);
+    mp_pair_str (body, "statement_id", row_str (row, "id"));
     mp_pair_str (body, "state", state);
     mp_pair_str (body, "state_detail", row_str (row, "state_detail"));
     mp_pair_int (body, "state_seq", row_int (row, "state_seq"));
@@ -108,6 +105,15 @@ s_answer (req_t *req, const char *id, bool shared)
 }
 
 static CO void
+s_answer (req_t *req, const char *id, bool shared)
+{
+    row_t row = db_row (req, "statement_get", req_user (req), id);
+    if (row_none (row))
+        fail (req, E_NOT_FOUND, "statement not found");
+    s_answer_row (req, statement_find (req_user (req), id), row, shared);
+}
+
+static CO void
 s_wait_and_answer (req_t *req, const char *id, int64_t ms, bool shared)
 {
     statement_t *self = statement_find (req_user (req), id);
@@ -119,11 +125,13 @@ s_wait_and_answer (req_t *req, const char *id, int64_t ms, bool shared)
 static CO void
 s_begin_and_answer (req_t *req, const char *method, begin_t how, int64_t ms)
 {
-    bool shared = false;
-    const char *id = statement_begin (req, method, how, &shared);
-    if (!id)
+    begun_t begun;
+    if (!statement_begin (req, method, how, ms, &begun))
         return;
-    s_wait_and_answer (req, id, ms, shared);
+    if (begun.ended)
+        s_answer_row (req, begun.ended, begun.row, begun.shared);
+    else
+        s_wait_and_answer (req, begun.id, ms, begun.shared);
 }
 
 //  POST /queries/execute

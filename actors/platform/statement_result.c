@@ -333,9 +333,9 @@ s_take (statement_t *self, buf_t *into)
 void
 query_stream (req_t *req)
 {
-    bool shared;
-    const char *id = statement_begin (req, "queries.stream", BEGIN_STREAM, &shared),
-               *user = req_user (req);
+    begun_t begun;
+    statement_begin (req, "queries.stream", BEGIN_STREAM, 0, &begun);
+    const char *id = begun.id, *user = req_user (req);
     statement_t *self = statement_find (user, id);
     //  A repeated request: its rows went to the first one.
     if (!self || self->listener != req)
@@ -344,23 +344,23 @@ query_stream (req_t *req)
     reply_header (req, "X-Statement-Id", id);
     sheet_t sheet = { .req = req, .csv = strcmp (req_str (req, "format"), "csv") == 0 };
     buf_t *lines = req_buf (req);
-    bool begun = false;
+    bool headed = false;
     for (bool last = false; !last;) {
         if (!self->over && !(self->pending.size && self->columns.size))
             req_sleep (req, req_left (req));
         if (req_left (req) == 0 || req_cancelled (req))
             fail (req, E_TIMEOUT, NULL);
         last = self->over && !self->pending.size;
-        if (!begun && (self->columns.size || last)) {
+        if (!headed && (self->columns.size || last)) {
             row_t row = last ? db_row (req, "statement_get", user, id) : (row_t) { .row = -1 };
             if (last && !row_bool (row, "success"))
                 s_failed_answer (req, row);
             s_sheet_begin (&sheet, buf_text (&self->columns), id);
-            begun = true;
+            headed = true;
         }
         s_take (self, lines);
         s_sheet_put (&sheet, buf_text (lines));
-        if (begun && sheet.out->size && !self->over)
+        if (headed && sheet.out->size && !self->over)
             s_sheet_flush (&sheet);
     }
     row_t row = db_row (req, "statement_get", user, id);

@@ -15,7 +15,8 @@
 #define QUEUE_LOOK 1000              //  ms
 #define PROGRESS_EVERY 1000          //  ms
 
-typedef struct {
+//  Rows that are to be written, or the end with the last of them.
+typedef struct statement_end {
     statement_t *statement;
     req_t *req;
     //  of the end
@@ -83,6 +84,24 @@ s_build (unit_t *unit, void *arg)
         kept && !self->streams ? actor_opt (req_actor (req), "statement-ttl") : NULL);
 }
 
+void
+statement_end_add (unit_t *unit, const statement_t *self)
+{
+    s_build (unit, self->end);
+}
+
+//  Until whoever began it has written its row.
+static CO void
+s_await_row (req_t *req, statement_t *self)
+{
+    while (!self->written && !self->fenced) {
+        self->wants = true;
+        if (self->beginner)
+            req_wake (self->beginner);
+        req_sleep (req, QUEUE_LOOK);
+    }
+}
+
 //  What the live channel is told of the rows that are stored now.
 static const char *
 s_told (req_t *req, statement_t *self)
@@ -135,6 +154,7 @@ s_store (req_t *req)
 static CO void
 s_store_pending (req_t *req, statement_t *self)
 {
+    s_await_row (req, self);
     store_t *store = req_alloc (req, sizeof *store);
     *store = (store_t) { .statement = self, .runner = req };
     if (!self->fenced && actor_spawn (req_actor (req), s_store, store))
@@ -188,6 +208,7 @@ s_tell_progress (req_t *req, statement_t *self, int64_t now)
     if (run->progress < 0 || now - self->progress_at < PROGRESS_EVERY || self->cancelled)
         return;
     self->progress_at = now;
+    s_await_row (req, self);
     progress_t progress = { run, s_number (req, (int64_t) (self->found + self->pending_count)) };
     statement_commit (req, self, s_build_progress, &progress);
 }
@@ -292,7 +313,11 @@ s_end (req_t *req, statement_t *self, engine_step_t step)
         writing.data = req_copy (req, buf_text (&self->pending));
     }
     self->ended = true;
-    statement_commit (req, self, s_build, &writing);
+    self->end = &writing;
+    s_await_row (req, self);
+    self->end = NULL;
+    if (!self->settled)
+        statement_commit (req, self, s_build, &writing);
 }
 
 //  ---------------------------------------------------------------- the coroutine
@@ -331,6 +356,7 @@ s_break_off (req_t *req)
                           .termination =
                               "{\"type\":\"platform\",\"code\":\"BROKEN_OFF\","
                               "\"message\":\"what it asks for is not there any more\"}" };
+    s_await_row (req, self);
     statement_commit (req, self, s_build, &writing);
 }
 

@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "proto/token.h"
 #include "sqltext.h"
 #include "statement.h"
 #include "statement_call.h"
@@ -11,12 +12,13 @@
 #define WAIT_MAX 200         //  statements of one user that run or wait
 #define FIRST_TRIES 2
 #define LIKE_LOOK 5          //  ms
+#define SMALL 20             //  ms in which a small one ends: its row is written with its end
 
 typedef struct {
     const char *user, *sql, *asked, *source, *cluster, *idem, *parameters;
     const engine_t *engine;
     params_t params;
-    int64_t rows, bytes, timeout;
+    int64_t rows, bytes, timeout, wait;
     bool explain, streams, alone;
 } wish_t;
 
@@ -225,7 +227,7 @@ s_like (req_t *req, const wish_t *wish)
     req_defer (req, free, likeness);
     statement_t *like;
     while (likeness && (like = statement_like (wish->user, likeness))) {
-        if (*like->id)
+        if (like->written)
             return req_copy (req, text_of (like->id));
         req_sleep (req, LIKE_LOOK);
         if (req_cancelled (req) || req_left (req) == 0)
@@ -234,67 +236,141 @@ s_like (req_t *req, const wish_t *wish)
     return NULL;
 }
 
-static CO const char *
-s_try (req_t *req, const wish_t *wish, bool *shared)
+//  Its row, in a unit to which more may be added.
+static unit_t *
+s_unit (req_t *req, const wish_t *wish, const statement_t *self, int64_t ago, bool told)
+{
+    unit_t *unit = unit_new (req);
+    unit_guard (unit, statement_key (req, wish->user));
+    unit_add (unit, "statement_add", self->id, wish->user, wish->sql, wish->engine->name,
+              wish->asked, wish->source, wish->cluster, wish->parameters,
+              wish->explain ? "true" : "false", req_print (req, "%lld", (long long) wish->rows),
+              req_print (req, "%lld", (long long) wish->bytes),
+              req_print (req, "%lld", (long long) wish->timeout), wish->idem,
+              self->running ? "running" : "queued", req_print (req, "%lld", (long long) ago),
+              told ? "true" : "false");
+    unit_answer (unit, s_answer_nothing);
+    return unit;
+}
+
+static void
+s_start (req_t *req, statement_t *self)
+{
+    if (statement_start (req_actor (req), self))
+        return;
+    self->over = true;
+    log_error ("statement is not run", "id", self->id, "why", "too much goes on at once");
+    statement_drop (&self);
+    fail (req, E_RATE_LIMITED, "too much goes on at once");
+}
+
+//  Whoever began it looks at it until its own request ends. Without a row it never was.
+static void
+s_let_go (void *arg)
+{
+    statement_t *self = arg;
+    self->beginner = NULL;
+    if (!self->written) {
+        self->fenced = true;
+        statement_cancel (self);
+    }
+    if (self->runner)
+        req_wake (self->runner);
+    statement_free (self);
+}
+
+//  One that changes nothing may begin before its row is there. When it ends soon, both are one
+//  commit. False: another instance has the user.
+static CO bool
+s_begin_small (req_t *req, const wish_t *wish, statement_t *self, begun_t *out)
+{
+    loop_t *loop = req_actor (req)->loop;
+    int64_t began = loop_now (loop), left;
+    s_start (req, self);
+    self->beginner = req;
+    req_defer (req, s_let_go, self);
+    while (!self->wants && !self->over && (left = began + SMALL - loop_now (loop)) > 0)
+        req_sleep (req, left);
+    if (self->over)
+        fail (req, E_UNAVAILABLE, NULL);
+    bool ends = self->end != NULL;
+    unit_t *unit = s_unit (req, wish, self, loop_now (loop) - began, !ends);
+    if (ends)
+        statement_end_add (unit, self);
+    db_result_t result = unit_try (unit);
+    if (claim_is_fence (&result))
+        return false;
+    if (result.code != E_NONE)
+        fail_result (req, &result);
+    self->written = true;
+    self->settled = ends;
+    if (ends) {
+        out->row = (row_t) { result.result, 0 };
+        out->ended = self;
+    }
+    else if (self->runner)
+        req_wake (self->runner);
+    return true;
+}
+
+static CO bool
+s_begin (req_t *req, const wish_t *wish, statement_t *self, begun_t *out)
+{
+    statement_t **self_p = req_alloc (req, sizeof *self_p);
+    *self_p = self;
+    req_defer (req, s_drop, self_p);
+    db_result_t result = unit_try (s_unit (req, wish, self, 0, true));
+    if (claim_is_fence (&result))
+        return false;
+    if (result.code != E_NONE)
+        fail_result (req, &result);
+    if (PQntuples (result.result) == 0) {
+        statement_drop (self_p);
+        row_t row = db_row (req, "statement_again", wish->user, wish->idem);
+        out->id = row_none (row) ? NULL : req_copy (req, text_of (row_str (row, "id")));
+        return out->id != NULL;
+    }
+    *self_p = NULL;
+    self->written = true;
+    if (wish->streams)
+        self->listener = req;
+    s_start (req, self);
+    return true;
+}
+
+static CO bool
+s_try (req_t *req, const wish_t *wish, begun_t *out)
 {
     const char *user = wish->user;
     statement_claim (req, user);
     if (statements_of (user, false) >= WAIT_MAX)
         fail (req, E_RATE_LIMITED, "%d statements of yours wait already", WAIT_MAX);
-    const char *like = s_like (req, wish);
-    *shared = like != NULL;
-    if (like)
-        return like;
-    statement_t **self_p = req_alloc (req, sizeof *self_p), *self = s_new (req, wish);
+    *out = (begun_t) { .id = s_like (req, wish), .row.row = -1 };
+    out->shared = out->id != NULL;
+    if (out->shared)
+        return true;
+    statement_t *self = s_new (req, wish);
     self->running = statement_has_place (user);
-    *self_p = self;
-    req_defer (req, s_drop, self_p);
-    unit_t *unit = unit_new (req);
-    unit_guard (unit, statement_key (req, user));
-    unit_add (unit, "statement_add", user, wish->sql, wish->engine->name, wish->asked, wish->source,
-              wish->cluster, wish->parameters, wish->explain ? "true" : "false",
-              req_print (req, "%lld", (long long) wish->rows),
-              req_print (req, "%lld", (long long) wish->bytes),
-              req_print (req, "%lld", (long long) wish->timeout), wish->idem,
-              self->running ? "running" : "queued");
-    unit_answer (unit, s_answer_nothing);
-    db_result_t result = unit_try (unit);
-    if (claim_is_fence (&result))
-        return NULL;
-    if (result.code != E_NONE)
-        fail_result (req, &result);
-    row_t row = { result.result, PQntuples (result.result) > 0 ? 0 : -1 };
-    if (row_none (row)) {
-        row = db_row (req, "statement_again", user, wish->idem);
-        return row_none (row) ? NULL : req_copy (req, text_of (row_str (row, "id")));
-    }
-    snprintf (self->id, sizeof self->id, "%s", row_str (row, "id"));
-    *self_p = NULL;
-    if (wish->streams)
-        self->listener = req;
-    if (!statement_start (req_actor (req), self)) {
-        self->over = true;
-        log_error ("statement is not run", "id", self->id, "why", "too much goes on at once");
-        statement_drop (&self);
-        fail (req, E_RATE_LIMITED, "too much goes on at once");
-    }
-    return req_copy (req, text_of (row_str (row, "id")));
+    uuid_make (self->id);
+    out->id = req_copy (req, text_of (self->id));
+    bool small = wish->wait > 0 && !wish->idem && !wish->streams && self->running
+                 && wish->engine == &engine_guest
+                 && (wish->explain || sql_is_read (wish->sql));
+    return small ? s_begin_small (req, wish, self, out) : s_begin (req, wish, self, out);
 }
 
-CO const char *
-statement_begin (req_t *req, const char *method, begin_t how, bool *shared)
+CO bool
+statement_begin (req_t *req, const char *method, begin_t how, int64_t wait, begun_t *out)
 {
     wish_t wish = { .explain = how == BEGIN_EXPLAIN, .streams = how == BEGIN_STREAM,
-                    .alone = how == BEGIN_ALONE };
-    const char *id = NULL;
+                    .alone = how == BEGIN_ALONE, .wait = wait };
     s_read (req, &wish);
-    for (int tries = 0; !id && tries < FIRST_TRIES; tries++) {
+    for (int tries = 0; tries < FIRST_TRIES; tries++) {
         if (how != BEGIN_STREAM
             && statement_elsewhere (req, wish.user, method, mp_none, req_body (req)))
-            return NULL;
-        id = s_try (req, &wish, shared);
+            return false;
+        if (s_try (req, &wish, out))
+            return true;
     }
-    if (!id)
-        fail (req, E_UNAVAILABLE, "another instance has taken over");
-    return id;
+    fail (req, E_UNAVAILABLE, "another instance has taken over");
 }

@@ -1,13 +1,16 @@
 -- :name statement_add
--- $1 user, $2 text, $3 engine, $4 engine asked for when another one runs it, $5 source or NULL, $6 cluster or NULL, $7 parameters or NULL,
--- $8 explain, $9 row limit, $10 byte limit, $11 seconds, $12 key of a repeatable request or NULL, $13 state. No row: it began already.
-WITH r AS (INSERT INTO statements (user_id, query_text, engine, asked, source_id, cluster_id, parameters, explain, row_limit, byte_limit,
-                                   timeout, idem, state, started_at, claim)
-           SELECT $1::uuid, $2, $3, $4, $5::uuid, $6::uuid, $7::jsonb, $8::boolean, $9::bigint, $10::bigint, $11::integer, $12, $13::text,
-                  CASE WHEN $13::text = 'running' THEN now () END,
-                  (SELECT c.number FROM claims c WHERE c.key = 'user:' || $1)
+-- $1 statement, $2 user, $3 text, $4 engine, $5 engine asked for when another one runs it, $6 source or NULL, $7 cluster or NULL, $8 parameters
+-- or NULL, $9 explain, $10 row limit, $11 byte limit, $12 seconds, $13 key of a repeatable request or NULL, $14 state, $15 ms since it began,
+-- $16 told: false when its end is in the same commit. No row: it began already.
+WITH r AS (INSERT INTO statements (id, user_id, query_text, engine, asked, source_id, cluster_id, parameters, explain, row_limit, byte_limit,
+                                   timeout, idem, state, created_at, started_at, claim)
+           SELECT $1::uuid, $2::uuid, $3, $4, $5, $6::uuid, $7::uuid, $8::jsonb, $9::boolean, $10::bigint, $11::bigint, $12::integer, $13,
+                  $14::text, b.began, CASE WHEN $14::text = 'running' THEN b.began END,
+                  (SELECT c.number FROM claims c WHERE c.key = 'user:' || $2)
+             FROM (SELECT now () - make_interval (secs => $15::double precision / 1000) AS began) b
            ON CONFLICT (user_id, idem) WHERE idem IS NOT NULL DO NOTHING RETURNING *)
-SELECT r.id, statement_told (r::statements) AS live, statement_listed (r::statements) AS live2 FROM r
+SELECT r.id, CASE WHEN $16::boolean THEN statement_told (r::statements) END AS live,
+       CASE WHEN $16::boolean THEN statement_listed (r::statements) END AS live2 FROM r
 
 -- :name statement_again
 -- $1 user, $2 key of the request.
@@ -55,7 +58,7 @@ SELECT s.id, base.live_add (statement_channel (s::statements), NULL, 'statement.
 -- :name statement_end
 -- $1 statement, $2 state, $3 detail or NULL, $4 termination, $5 columns or NULL, $6 rows, $7 bytes, $8 truncated, $9 rows changed or NULL,
 -- $10 tag or NULL, $11 engine's id or NULL, $12 its page or NULL, $13 seconds that the result is kept, NULL: nothing is.
--- No row: gone, or over already.
+-- What statement_get answers. No row: gone, or over already.
 WITH r AS (UPDATE statements s
               SET state = $2, state_detail = $3, state_seq = s.state_seq + 1, termination = $4::jsonb, columns = $5::jsonb,
                   row_count = $6::bigint, byte_count = $7::bigint, truncated = $8::boolean, changed = $9::bigint, tag = $10,
@@ -64,8 +67,10 @@ WITH r AS (UPDATE statements s
                   started_at = coalesce (s.started_at, now ()), finished_at = clock_timestamp (), updated_at = now (),
                   expires_at = now () + make_interval (secs => $13::double precision)
             WHERE id = $1::uuid AND state IN ('queued', 'running', 'cancelling')
-        RETURNING *)
-SELECT r.id, statement_told (r::statements) AS live, statement_listed (r::statements) AS live2 FROM r
+        RETURNING *),
+     t AS (SELECT r.id, statement_told (r::statements) AS live, statement_listed (r::statements) AS live2 FROM r)
+SELECT n.*, t.live, t.live2, (t.live ->> 'off')::bigint AS "_top"
+  FROM r JOIN t USING (id), LATERAL statement_seen (r::statements) n
 
 -- :name statements_lost
 -- $1 why, $2 user, NULL for all: what was begun under a claim that nobody holds any more.
@@ -80,14 +85,8 @@ SELECT r.id, statement_told (r::statements) AS live, statement_listed (r::statem
 
 -- :name statement_get
 -- $1 user, $2 statement. No row: not there, or not theirs.
-SELECT s.id, s.id AS statement_id, s.query_text, s.engine, s.asked, s.source_id, s.cluster_id, s.parameters, s.explain, s.row_limit,
-       s.byte_limit, s.timeout, s.state, s.state_detail, s.state_seq, s.termination, s.termination ->> 'message' AS error,
-       CASE WHEN s.finished_at IS NOT NULL THEN s.state IN ('succeeded', 'expired') END AS success,
-       s.columns, s.row_count, s.byte_count, s.truncated, s.changed, s.tag, s.progress, s.engine_id, s.info_uri,
-       statement_ms (s) AS "executionTime", base.utc (coalesce (s.finished_at, s.started_at, s.created_at)) AS timestamp,
-       s.created_at, s.updated_at, s.started_at, s.finished_at, s.expires_at, statement_channel (s) AS channel,
-       (SELECT coalesce (max (l.off), 0) FROM live_log l WHERE l.ch = statement_channel (s)) AS "_top"
-  FROM statements s WHERE s.user_id = $1::uuid AND s.id = $2::uuid
+SELECT n.*, (SELECT coalesce (max (l.off), 0) FROM live_log l WHERE l.ch = n.channel) AS "_top"
+  FROM statements s, LATERAL statement_seen (s) n WHERE s.user_id = $1::uuid AND s.id = $2::uuid
 
 -- :name statement_rows
 -- $1 statement, $2 first row wanted, $3 behind the last one, $4 pieces at most.

@@ -125,5 +125,5 @@ def test_a_user_that_goes_takes_everything_along(system):
     state(user, begun, "running")
     user.post("/queries", {"name": "q", "query_text": "SELECT 1"}, expect=201)
     system.busbar("call", "users.remove", f"user={user.get('/auth/me')['id']}")
-    user.get("/statements", expect=401)
+    wait_for(lambda: user.request("GET", "/statements").status_code == 401, "the token to be worth nothing")
     user.close()

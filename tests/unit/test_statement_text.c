@@ -79,6 +79,9 @@ reading_is_told_from_writing (void **state)
     assert_false (sql_is_read ("EXPLAIN ANALYZE DELETE FROM t"));
     assert_false (sql_is_read ("WITH d AS (DELETE FROM t RETURNING 1) SELECT * FROM d"));
     assert_false (sql_is_read ("SELECT nextval ('s')"));
+    assert_false (sql_names_tables ("SELECT 'from' AS \"into\", from_a + 1 -- table"));
+    assert_true (sql_names_tables ("SELECT 1 FROM(VALUES (1)) v"));
+    assert_true (sql_names_tables ("TABLE t"));
     assert_int_equal (sql_trim (TEXT ("SELECT 1 ; \n;")).size, 8);
     assert_int_equal (sql_trim (TEXT (" ;")).size, 0);
 }
