@@ -22,6 +22,7 @@ typedef struct {
     bool waiting;                    //  runs wait in the queue, or may
     bool closing;
     ltimer_t *timer;                 //  of the next firing
+    int64_t fire_after;              //  of the loop's clock: none before, the last one failed
     bool fake_clock;
     int64_t runs_max, user_max;      //  runs at once, of all and of one user
 } jobs_t;
@@ -39,7 +40,10 @@ const zone_t *zone_known (const char *name);
 //  Parse; false with a text for the user in why [200].
 bool schedule_read (const char *schedule, const char *timezone, cron_t *cron, const zone_t **zone,
                     char why [200]);
-//  Fire what is due at `now`; how many runs began to exist.
+//  Of a row of jobs_due: appends its firings at `now`, "at,from" each with commas between; how many.
+//  The one that comes next: -1 for none.
+size_t schedule_due (row_t row, int64_t now, int64_t *next, buf_t *fires);
+//  Fire what is due at `now`; how many runs began to exist (fire.c).
 CO int64_t schedule_fire (req_t *req, int64_t now);
 //  Set the timer for the firing after this.
 CO void schedule_arm (req_t *req);
@@ -62,6 +66,11 @@ bool runner_leads (void);
 //  the statement had none, or we do not lead any more.
 #define runner_write(req, name, ...) runner_write_ (req, name, DB_PARAMS (__VA_ARGS__))
 CO row_t runner_write_ (req_t *req, const char *name, const char *const *params, size_t count);
+//  The same; false: the database refuses it (that is logged), or we do not lead any more.
+#define runner_commit(req, row, name, ...)                                                          \
+    runner_commit_ (req, row, name, DB_PARAMS (__VA_ARGS__))
+CO bool runner_commit_ (req_t *req, row_t *row, const char *name, const char *const *params,
+                        size_t count);
 
 //  ---------------------------------------------------------------- runs at work (run.c, attempt.c)
 

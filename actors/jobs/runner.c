@@ -17,16 +17,19 @@ runner_leads (void)
     return jobs.leads && !jobs.closing && claim_held (jobs.actor, RUNNER);
 }
 
-CO row_t
-runner_write_ (req_t *req, const char *name, const char *const *params, size_t count)
+CO bool
+runner_commit_ (req_t *req, row_t *row, const char *name, const char *const *params, size_t count)
 {
+    *row = (row_t) { NULL, -1 };
     while (runner_leads ()) {
         unit_t *unit = unit_new (req);
         unit_guard (unit, RUNNER);
         unit_add_ (unit, name, params, count);
         db_result_t result = unit_try (unit);
-        if (result.code == E_NONE)
-            return (row_t) { result.result, PQntuples (result.result) > 0 ? 0 : -1 };
+        if (result.code == E_NONE) {
+            *row = (row_t) { result.result, PQntuples (result.result) > 0 ? 0 : -1 };
+            return true;
+        }
         //  It may have been kept all the same: then runs are at work that nobody here knows.
         jobs.reload = true;
         if (claim_is_fence (&result))
@@ -37,7 +40,15 @@ runner_write_ (req_t *req, const char *name, const char *const *params, size_t c
         }
         req_sleep (req, RETRY_EVERY);
     }
-    return (row_t) { NULL, -1 };
+    return false;
+}
+
+CO row_t
+runner_write_ (req_t *req, const char *name, const char *const *params, size_t count)
+{
+    row_t row;
+    runner_commit_ (req, &row, name, params, count);
+    return row;
 }
 
 //  ---- looking ----
@@ -51,20 +62,25 @@ s_adopt (req_t *req)
         run_begin (row_str (rows_at (rows, n), "id"));
 }
 
+//  What waits and may begin. What can't now, can when another one has ended.
 static CO void
 s_admit (req_t *req)
 {
-    int64_t free_slots = jobs.runs_max - (int64_t) hash_size (jobs.runs);
-    if (!jobs.waiting || free_slots <= 0)
-        return;
-    //  What can't begin now can when another one has ended.
-    jobs.waiting = false;
-    row_t rows = runner_write (req, "runs_admit",
-                               req_print (req, "%lld", (long long) free_slots),
-                               req_print (req, "%lld", (long long) jobs.user_max));
-    for (int n = 0; n < rows_count (rows); n++)
-        run_begin (row_str (rows_at (rows, n), "id"));
-    runner_write (req, "runs_skip");
+    const char *user_max = req_print (req, "%lld", (long long) jobs.user_max);
+    while (jobs.waiting && !jobs.reload) {
+        int64_t free_slots = jobs.runs_max - (int64_t) hash_size (jobs.runs);
+        if (free_slots <= 0)
+            return;
+        jobs.waiting = false;
+        row_t rows = runner_write (req, "runs_admit",
+                                   req_print (req, "%lld", (long long) free_slots), user_max);
+        for (int n = 0; n < rows_count (rows); n++)
+            run_begin (row_str (rows_at (rows, n), "id"));
+        if (rows_count (rows) == 0)
+            runner_write (req, "runs_skip");
+        else
+            jobs.waiting = true;
+    }
 }
 
 static void

@@ -6,7 +6,6 @@
 
 #include "jobs.h"
 
-#define BATCH "1000"                 //  jobs of one statement
 #define FIRES_MAX 1000               //  firings of one job in one statement
 #define STEPS_MAX 200000             //  times looked at, of one job that was missed for long
 #define LATE_MAX 60                  //  seconds after which a firing counts as missed ("skip")
@@ -71,20 +70,6 @@ schedule_read (const char *schedule, const char *timezone, cron_t *cron, const z
     return *zone != NULL;
 }
 
-typedef struct {
-    int64_t at, from;                //  the interval that it ends began at `from`
-} fire_t;
-
-static void
-s_put_fires (buf_t *out, const fire_t *fires, size_t count)
-{
-    buf_putc (out, '[');
-    for (size_t n = 0; n < count; n++)
-        buf_putf (out, "%s{\"at\":%lld,\"from\":%lld}", n ? "," : "", (long long) fires [n].at,
-                  (long long) fires [n].from);
-    buf_putc (out, ']');
-}
-
 //  The firing before `at`: the interval that ends at `at` begins there.
 static int64_t
 s_before (const cron_t *cron, const zone_t *zone, int64_t at)
@@ -100,11 +85,16 @@ s_before (const cron_t *cron, const zone_t *zone, int64_t at)
     return at;
 }
 
-//  When a job that is due fires and comes next, as the end of its entry in the batch.
-static void
-s_put_due (buf_t *out, row_t row, int64_t now)
+static size_t
+s_put (buf_t *out, size_t count, int64_t at, int64_t from)
 {
-    static fire_t fires [FIRES_MAX];
+    buf_putf (out, "%s%lld,%lld", count ? "," : "", (long long) at, (long long) from);
+    return count + 1;
+}
+
+size_t
+schedule_due (row_t row, int64_t now, int64_t *next, buf_t *fires)
+{
     cron_t cron;
     const zone_t *zone;
     char why [200];
@@ -112,74 +102,23 @@ s_put_due (buf_t *out, row_t row, int64_t now)
     const char *catchup = row_str (row, "catchup");
     bool all = strcmp (catchup, "all") == 0, skip = strcmp (catchup, "skip") == 0;
     int64_t at = row_int (row, "next"), last = -1;
-    bool good = schedule_read (row_str (row, "schedule"), row_str (row, "timezone"), &cron, &zone,
-                               why);
-    if (!good)
+    *next = -1;
+    if (!schedule_read (row_str (row, "schedule"), row_str (row, "timezone"), &cron, &zone, why)) {
         log_warn ("schedule can't be read", "job", row_str (row, "id"), "why", why);
-    for (size_t n = 0; good && at >= 0 && at <= now && n < STEPS_MAX && count < FIRES_MAX; n++) {
+        return 0;
+    }
+    for (size_t n = 0; at >= 0 && at <= now && n < STEPS_MAX && count < FIRES_MAX; n++) {
         if (all)
-            fires [count++] = (fire_t) { at, last < 0 ? s_before (&cron, zone, at) : last };
+            count = s_put (fires, count, at, last < 0 ? s_before (&cron, zone, at) : last);
         last = at;
         at = cron_next (&cron, zone, at);
     }
     //  Many were missed: the rest is looked at in the next round, and decides.
     bool more = at >= 0 && at <= now;
-    if (good && !all && !more && last >= 0 && (!skip || now - last <= LATE_MAX))
-        fires [count++] = (fire_t) { last, s_before (&cron, zone, last) };
-    if (good && at >= 0)
-        buf_putf (out, "%lld,\"fires\":", (long long) at);
-    else
-        buf_puts (out, "null,\"fires\":");
-    s_put_fires (out, fires, count);
-    buf_putc (out, '}');
-}
-
-//  Many jobs have the same schedule, and are due together: it is reckoned once.
-static const char *
-s_due (hash_t *known, row_t row, int64_t now)
-{
-    char key [256];
-    snprintf (key, sizeof key, "%s|%s|%s|%s", row_str (row, "next"), row_str (row, "catchup"),
-              row_str (row, "timezone"), row_str (row, "schedule"));
-    char *entry = hash_get (known, text_of (key));
-    if (entry)
-        return entry;
-    buf_t out = { 0 };
-    s_put_due (&out, row, now);
-    buf_putc (&out, 0);
-    hash_put (known, text_of (key), out.data);
-    return (const char *) out.data;
-}
-
-static const char *
-s_batch (req_t *req, const db_result_t *due, int64_t now)
-{
-    hash_t *known = hash_new (free);
-    buf_t *batch = req_buf (req);
-    for (int n = 0; n < PQntuples (due->result); n++) {
-        row_t row = { due->result, n };
-        buf_putf (batch, "%s{\"job\":\"%s\",\"was\":%s,\"next\":", n ? "," : "[",
-                  row_str (row, "id"), row_str (row, "next"));
-        buf_puts (batch, s_due (known, row, now));
-    }
-    buf_put (batch, "]", 2);
-    hash_destroy (&known);
-    return (const char *) batch->data;
-}
-
-CO int64_t
-schedule_fire (req_t *req, int64_t now)
-{
-    int64_t fired = 0;
-    char text [24];
-    snprintf (text, sizeof text, "%lld", (long long) now);
-    for (;;) {
-        db_result_t due = req_db_try (req, DB_READ, "jobs_due", DB_PARAMS (text, BATCH));
-        if (due.code != E_NONE || PQntuples (due.result) == 0 || !runner_leads ())
-            return fired;
-        fired += rows_count (runner_write (req, "jobs_fire", s_batch (req, &due, now)));
-        jobs.waiting = true;
-    }
+    if (!all && !more && last >= 0 && (!skip || now - last <= LATE_MAX))
+        count = s_put (fires, count, last, s_before (&cron, zone, last));
+    *next = at;
+    return count;
 }
 
 CO void
@@ -191,5 +130,7 @@ schedule_arm (req_t *req)
         return;
     //  The timer counts from the turn's time, so look at the clock in the same units.
     int64_t ms = row_int (row, "next") * 1000 - loop_wall (jobs.actor->loop);
+    int64_t pause = jobs.fire_after - loop_now (jobs.actor->loop);
+    ms = ms < pause ? pause : ms;
     ltimer_set (jobs.timer, ms < 0 ? 0 : ms > 3600000 ? 3600000 : ms + 1);
 }

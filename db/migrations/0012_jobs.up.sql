@@ -32,10 +32,11 @@ CREATE TABLE jobs.jobs (
 );
 CREATE INDEX jobs_user ON jobs.jobs (user_id, created_at DESC, id DESC);
 CREATE INDEX jobs_workspace ON jobs.jobs (workspace_id);
-CREATE INDEX jobs_due ON jobs.jobs (next_run_at) WHERE enabled AND next_run_at IS NOT NULL;
+CREATE INDEX jobs_due ON jobs.jobs (next_run_at, id) WHERE enabled AND next_run_at IS NOT NULL;
 
 --  A run. `status` is the coarse state that everybody knows, state_detail the fine one; state_seq
---  rises by one with each transition. `tasks` is what the job said when the run began.
+--  rises by one with each transition. `tasks` is what the job said when the run began; a run that
+--  may not wait is skipped when it can't begin at once.
 CREATE TABLE jobs.job_runs (
     id            uuid PRIMARY KEY DEFAULT gen_random_uuid (),
     job_id        uuid NOT NULL,
@@ -49,6 +50,7 @@ CREATE TABLE jobs.job_runs (
     termination   jsonb,
     trigger       text NOT NULL CHECK (trigger IN ('manual', 'schedule', 'backfill')),
     priority      integer NOT NULL DEFAULT 10,
+    may_wait      boolean NOT NULL DEFAULT true,
     scheduled_for timestamptz,
     interval_start timestamptz,
     repair        integer NOT NULL DEFAULT 0,
@@ -66,8 +68,9 @@ CREATE TABLE jobs.job_runs (
 CREATE UNIQUE INDEX job_runs_fire ON jobs.job_runs (job_id, scheduled_for) WHERE scheduled_for IS NOT NULL;
 CREATE INDEX job_runs_job ON jobs.job_runs (job_id, created_at DESC, id DESC);
 CREATE INDEX job_runs_user ON jobs.job_runs (user_id, created_at DESC, id DESC);
-CREATE INDEX job_runs_queue ON jobs.job_runs (job_id, priority DESC, scheduled_for, created_at)
+CREATE INDEX job_runs_queue ON jobs.job_runs (priority DESC, (coalesce (scheduled_for, created_at)), id)
     WHERE state_detail = 'queued';
+CREATE INDEX job_runs_hasty ON jobs.job_runs (job_id) WHERE state_detail = 'queued' AND NOT may_wait;
 CREATE INDEX job_runs_alive ON jobs.job_runs (job_id)
     WHERE state_detail IN ('running', 'waiting_retry', 'cancelling');
 

@@ -11,41 +11,47 @@ WITH r AS (UPDATE jobs SET enabled = $3::boolean, next_run_at = to_timestamp ($4
 SELECT r.*, job_event (r) AS live FROM r
 
 -- :name jobs_due
--- $1 now (Unix seconds), $2 limit.
-SELECT id, user_id, schedule, timezone, catchup, extract (epoch FROM next_run_at)::bigint AS next
-  FROM jobs WHERE enabled AND next_run_at <= to_timestamp ($1::bigint) ORDER BY next_run_at, id LIMIT $2::bigint
+-- $1 now (Unix seconds), $2 limit, $3 when and $4 which job the page before ended with.
+SELECT id, schedule, timezone, catchup, extract (epoch FROM next_run_at)::bigint AS next, next_run_at::text AS due
+  FROM jobs
+ WHERE enabled AND next_run_at <= to_timestamp ($1::bigint) AND (next_run_at, id) > ($3::timestamptz, $4::uuid)
+ ORDER BY next_run_at, id LIMIT $2::bigint
 
 -- :name jobs_next
 -- Unix seconds of the next firing of all. NULL: none is scheduled.
 SELECT extract (epoch FROM min (next_run_at))::bigint AS next FROM jobs WHERE enabled AND next_run_at IS NOT NULL
 
 -- :name jobs_fire
--- $1 jobs [{job, was, next, fires: [{at, from}]}], in Unix seconds. Rows: the runs that began to exist. A job that was
--- changed meanwhile (`was` is not its next firing any more) is left alone; a time fires once. The events are those of
--- base.live_add, all in one go: thousands may be due at once. The log of a run begins when it runs.
-WITH d AS (SELECT * FROM jsonb_to_recordset ($1::jsonb) AS d (job uuid, was bigint, next bigint, fires jsonb)),
-     j AS (UPDATE jobs o SET next_run_at = to_timestamp (d.next) FROM d
-            WHERE o.id = d.job AND o.enabled AND o.next_run_at = to_timestamp (d.was)
-           RETURNING o.id, o.user_id, o.parameters, o.max_concurrent_runs, d.fires),
-     r AS (INSERT INTO job_runs (job_id, user_id, trigger, priority, parameters, scheduled_for, interval_start,
+-- $1 jobs, $2 the next firing that each was to have (Unix seconds), $3 its firings as array {at, from, at, from …} in a text.
+-- Rows: the runs that began to exist. A job that was changed meanwhile ($2 is not its next firing any more) is left alone; a
+-- time fires once. The events are those of base.live_add, all in one go: thousands may be due at once. The log of a run
+-- begins when it runs.
+WITH j AS (SELECT o.id, o.user_id, o.parameters, o.max_concurrent_runs = 0 AS skipped, o.queue, d.fires::bigint[] AS fires
+             FROM unnest ($1::uuid[], $2::bigint[], $3::text[]) AS d (job, was, fires)
+             JOIN jobs o ON o.id = d.job AND o.enabled AND extract (epoch FROM o.next_run_at)::bigint = d.was),
+     r AS (INSERT INTO job_runs (job_id, user_id, trigger, priority, parameters, scheduled_for, interval_start, may_wait,
                                  state_detail, status, completed_at, termination, error_message)
-           SELECT j.id, j.user_id, 'schedule', 10, j.parameters, to_timestamp (f.at), to_timestamp (f.from),
-                  CASE WHEN j.max_concurrent_runs = 0 THEN 'skipped' ELSE 'queued' END,
-                  CASE WHEN j.max_concurrent_runs = 0 THEN 'failed' ELSE 'pending' END,
-                  CASE WHEN j.max_concurrent_runs = 0 THEN now () END,
-                  CASE WHEN j.max_concurrent_runs = 0 THEN skipped_why (0) END,
-                  CASE WHEN j.max_concurrent_runs = 0 THEN skipped_why (0) ->> 'message' END
-             FROM j CROSS JOIN LATERAL jsonb_to_recordset (j.fires) AS f (at bigint, "from" bigint)
+           SELECT j.id, j.user_id, 'schedule', 10, j.parameters, to_timestamp (j.fires [n]), to_timestamp (j.fires [n + 1]), j.queue,
+                  CASE WHEN j.skipped THEN 'skipped' ELSE 'queued' END, CASE WHEN j.skipped THEN 'failed' ELSE 'pending' END,
+                  CASE WHEN j.skipped THEN now () END, CASE WHEN j.skipped THEN skipped_why (0) END,
+                  CASE WHEN j.skipped THEN skipped_why (0) ->> 'message' END
+             FROM j CROSS JOIN LATERAL generate_series (1, cardinality (j.fires), 2) n
            ON CONFLICT (job_id, scheduled_for) WHERE scheduled_for IS NOT NULL DO NOTHING
            RETURNING *),
-     b AS (SELECT r.id, 'user:' || r.user_id || '/job_runs' AS ch, 'job_run.' || r.state_detail AS type, run_brief (r) AS data FROM r),
-     t AS MATERIALIZED (SELECT c.ch, coalesce ((SELECT max (l.off) FROM live_log l WHERE l.ch = c.ch), 0) AS top FROM (SELECT DISTINCT ch FROM b) c),
+     b AS (SELECT r.id, 'user:' || r.user_id || '/job_runs' AS ch, 'job_run.' || r.state_detail AS type, run_brief (r) AS data,
+                  row_number () OVER (PARTITION BY r.user_id ORDER BY r.scheduled_for, r.id) AS place FROM r),
      e AS (INSERT INTO live_log AS l (ch, off, key, type, data)
-           SELECT b.ch, t.top + row_number () OVER (PARTITION BY b.ch ORDER BY b.id), b.id::text, b.type, b.data FROM b JOIN t ON t.ch = b.ch
-           RETURNING l.*)
-SELECT e.key AS id, jsonb_build_object ('ch', e.ch, 'epoch', m.epoch, 'off', e.off, 'key', e.key, 'type', e.type, 'at', base.utc (e.at),
-                                        'data', e.data) AS live
-  FROM e CROSS JOIN live_meta m ORDER BY e.ch, e.off
+           SELECT b.ch, b.place + coalesce ((SELECT max (l.off) FROM live_log l WHERE l.ch = b.ch), 0), b.id::text, b.type, b.data
+             FROM b RETURNING l.*)
+SELECT e.key AS id, json_build_object ('ch', e.ch, 'epoch', m.epoch, 'off', e.off, 'key', e.key, 'type', e.type, 'at', base.utc (e.at),
+                                       'data', e.data) AS live
+  FROM e CROSS JOIN live_meta m
+
+-- :name jobs_fired
+-- $1 jobs, $2 the next firing that each was to have, $3 the one that comes next (Unix seconds; NULL: none). After jobs_fire: who
+-- is killed in between finds them due again, and fires nothing twice.
+UPDATE jobs o SET next_run_at = to_timestamp (d.next) FROM unnest ($1::uuid[], $2::bigint[], $3::bigint[]) AS d (job, was, next)
+ WHERE o.id = d.job AND o.enabled AND extract (epoch FROM o.next_run_at)::bigint = d.was
 
 -- :name run_add
 -- $1 caller, $2 job, $3 parameters (over those of the job). No row: no such job.
@@ -71,34 +77,40 @@ WITH f AS (SELECT * FROM jsonb_to_recordset ($3::jsonb) AS f (at bigint, "from" 
            SELECT j.id, j.user_id, 'backfill', 0, j.parameters || coalesce ($4::jsonb, '{}'), to_timestamp (f.at), to_timestamp (f.from)
              FROM jobs j CROSS JOIN f WHERE j.user_id = $1::uuid AND j.id = $2::uuid
            ON CONFLICT (job_id, scheduled_for) WHERE scheduled_for IS NOT NULL DO UPDATE
-              SET state_detail = 'queued', status = 'pending', state_seq = o.state_seq + 1, repair = o.repair + 1, priority = 0,
+              SET state_detail = 'queued', status = 'pending', state_seq = o.state_seq + 1, repair = o.repair + 1, priority = 0, may_wait = true,
                   parameters = excluded.parameters, cancel = NULL, tasks = NULL, termination = NULL, error_message = NULL, completed_at = NULL
             WHERE ($5 = 'completed' AND o.completed_at IS NOT NULL) OR ($5 = 'failed' AND o.completed_at IS NOT NULL AND o.status = 'failed')
            RETURNING (xmax = 0) AS fresh)
 SELECT NULL::uuid AS id, count (*) FILTER (WHERE fresh) AS created, count (*) FILTER (WHERE NOT fresh) AS again FROM r
 
 -- :name runs_admit
--- $1 slots that are free, $2 runs of one user at once: what waits, by priority, as far as limits allow.
-WITH a AS (SELECT job_id, user_id FROM job_runs WHERE state_detail IN ('running', 'waiting_retry', 'cancelling')),
-     q AS (SELECT DISTINCT job_id FROM job_runs WHERE state_detail = 'queued'),
-     w AS (SELECT c.id, c.priority, c.due,
-                  row_number () OVER (PARTITION BY c.user_id ORDER BY c.priority DESC, c.due, c.id)
-                    + (SELECT count (*) FROM a WHERE a.user_id = c.user_id) AS place
-             FROM q JOIN jobs j ON j.id = q.job_id
-            CROSS JOIN LATERAL (SELECT r.id, r.user_id, r.priority, coalesce (r.scheduled_for, r.created_at) AS due FROM job_runs r
-                                 WHERE r.job_id = j.id AND r.state_detail = 'queued'
-                                 ORDER BY r.priority DESC, r.scheduled_for, r.created_at
-                                 LIMIT greatest (0, j.max_concurrent_runs - (SELECT count (*) FROM a WHERE a.job_id = j.id))) c),
-     p AS (SELECT id FROM w WHERE place <= $2::bigint ORDER BY priority DESC, due, id LIMIT $1::bigint),
+-- $1 slots that are free, $2 runs of one user at once: what waits, by priority, as far as limits allow. Only the first that no
+-- limit holds back are looked at: while there are rows, there may be more.
+WITH a AS MATERIALIZED (SELECT job_id, user_id FROM job_runs WHERE state_detail IN ('running', 'waiting_retry', 'cancelling')),
+     aj AS (SELECT a.job_id, count (*) AS n FROM a GROUP BY a.job_id),
+     au AS (SELECT a.user_id, count (*) AS n FROM a GROUP BY a.user_id),
+     c AS MATERIALIZED (
+           SELECT r.id, r.job_id, r.user_id, r.state_seq, r.priority, coalesce (r.scheduled_for, r.created_at) AS due,
+                  j.max_concurrent_runs AS most
+             FROM job_runs r JOIN jobs j ON j.id = r.job_id AND j.max_concurrent_runs > 0
+            WHERE r.state_detail = 'queued'
+              AND r.job_id NOT IN (SELECT aj.job_id FROM aj JOIN jobs f ON f.id = aj.job_id WHERE aj.n >= f.max_concurrent_runs)
+              AND r.user_id NOT IN (SELECT au.user_id FROM au WHERE au.n >= $2::bigint)
+            ORDER BY r.priority DESC, coalesce (r.scheduled_for, r.created_at), r.id LIMIT 200),
+     w AS (SELECT c.*, row_number () OVER (PARTITION BY c.job_id ORDER BY c.priority DESC, c.due, c.id) + coalesce (aj.n, 0) AS place
+             FROM c LEFT JOIN aj ON aj.job_id = c.job_id),
+     v AS (SELECT w.*, row_number () OVER (PARTITION BY w.user_id ORDER BY w.priority DESC, w.due, w.id) + coalesce (au.n, 0) AS seat
+             FROM w LEFT JOIN au ON au.user_id = w.user_id WHERE w.place <= w.most),
+     p AS MATERIALIZED (SELECT v.id, v.state_seq FROM v WHERE v.seat <= $2::bigint ORDER BY v.priority DESC, v.due, v.id LIMIT $1::bigint),
      r AS (UPDATE job_runs o SET state_detail = 'running', status = 'running', state_seq = o.state_seq + 1,
                   started_at = coalesce (o.started_at, now ())
-             FROM p WHERE o.id = p.id AND o.state_detail = 'queued' RETURNING o.*)
+             FROM p WHERE o.id = p.id AND o.state_seq = p.state_seq RETURNING o.*)
 SELECT r.id, run_events (r) AS live FROM r
 
 -- :name runs_skip
--- Scheduled runs of jobs that do not queue, while as many run as may.
-WITH q AS (SELECT r.id, j.max_concurrent_runs AS most FROM jobs j JOIN job_runs r ON r.job_id = j.id
-            WHERE r.state_detail = 'queued' AND r.trigger = 'schedule' AND NOT j.queue
+-- Runs that may not wait, while as many of their job run as may.
+WITH q AS (SELECT r.id, j.max_concurrent_runs AS most FROM job_runs r JOIN jobs j ON j.id = r.job_id
+            WHERE r.state_detail = 'queued' AND NOT r.may_wait
               AND (SELECT count (*) FROM job_runs a WHERE a.job_id = j.id AND a.state_detail IN ('running', 'waiting_retry', 'cancelling'))
                   >= j.max_concurrent_runs),
      r AS (UPDATE job_runs o SET state_detail = 'skipped', status = 'failed', state_seq = o.state_seq + 1, completed_at = now (),
@@ -109,10 +121,6 @@ SELECT r.id, run_events (r) AS live FROM r
 -- :name runs_alive
 -- Runs that some process works at, or did.
 SELECT id FROM job_runs WHERE state_detail IN ('running', 'waiting_retry', 'cancelling')
-
--- :name runs_queued
--- Does any run wait?
-SELECT count (*) AS n FROM (SELECT FROM job_runs WHERE state_detail = 'queued' LIMIT 1) q
 
 -- :name run_load
 -- $1 run: what is needed to work at it. No row: gone.
@@ -222,7 +230,7 @@ SELECT t.state_detail AS was, r.id, r.state_detail, CASE WHEN r.id IS NOT NULL T
 -- $1 caller, $2 run. No row: not there. Null id: wrong state, named by `was`.
 WITH t AS (SELECT r.id, r.state_detail FROM job_runs r WHERE r.user_id = $1::uuid AND r.id = $2::uuid FOR UPDATE),
      r AS (UPDATE job_runs o
-              SET state_detail = 'queued', status = 'pending', state_seq = o.state_seq + 1, repair = o.repair + 1, priority = 20,
+              SET state_detail = 'queued', status = 'pending', state_seq = o.state_seq + 1, repair = o.repair + 1, priority = 20, may_wait = true,
                   termination = NULL, error_message = NULL, completed_at = NULL, cancel = NULL
              FROM t WHERE o.id = t.id AND t.state_detail IN ('failed', 'timed_out', 'cancelled', 'lost', 'succeeded_with_failures')
            RETURNING o.*)

@@ -1,49 +1,66 @@
-"""Schedules that are all due in the same second."""
+"""Schedules that are due in the same minute, as those of people are."""
 
 from rows import Line, at_most, mid, spread
 from servers import Wrong
 
 JOBS, USERS = 10000, 100
-#  Runs are skipped as soon as they exist: what fires is measured, not what then runs.
+#  Cron knows no seconds: whatever is due in a minute is due when that begins. A few schedules, of
+#  many people, in zones of theirs.
 MAKE = f"""
-DELETE FROM jobs.jobs;
-INSERT INTO jobs.jobs (user_id, name, job_type, schedule, config, max_concurrent_runs, next_run_at)
-SELECT u.id, 'job ' || n, 'sql', '0 0 1 1 *', '{{"query": "SELECT 1"}}', 0,
-       date_trunc ('second', clock_timestamp ()) + interval '5 s'
+INSERT INTO jobs.jobs (user_id, name, job_type, schedule, timezone, config)
+SELECT u.id, 'job ' || n, 'sql', (ARRAY ['0 0 1 1 *', '0 6 * * mon-fri', '*/5 * * * *', '30 2 * * *']) [n % 4 + 1],
+       (ARRAY ['UTC', 'Europe/Berlin', 'America/New_York']) [n % 3 + 1], '{{"query": "SELECT 1"}}'
   FROM generate_series (1, {JOBS}) n
   JOIN (SELECT id, row_number () OVER (ORDER BY id) AS place FROM identity.users LIMIT {USERS}) u
     ON u.place = n % {USERS} + 1"""
-#  What others can see, looked at every few milliseconds.
+#  Their minute begins when we can wait for it. What others can see is looked at every few
+#  milliseconds: a run counts when it is committed.
 WATCH = f"""
+BEGIN;
 CREATE TEMP TABLE seen (at timestamptz, runs bigint);
-CREATE TEMP TABLE due AS SELECT min (next_run_at) AS at FROM jobs.jobs;
+CREATE TEMP TABLE due AS SELECT date_trunc ('second', clock_timestamp ()) + interval '6 s' AS at;
+UPDATE jobs.jobs SET next_run_at = due.at FROM due;
+COMMIT;
 DO $$
 DECLARE
     n bigint := 0;
 BEGIN
+    PERFORM pg_sleep_until (d.at) FROM due d;
     WHILE n < {JOBS} AND clock_timestamp () < (SELECT d.at + interval '30 s' FROM due d) LOOP
         PERFORM pg_sleep (0.01);
-        SELECT count (*) INTO n FROM jobs.job_runs;
+        SELECT count (*) INTO n FROM jobs.job_runs r JOIN due d ON r.scheduled_for = d.at;
         INSERT INTO seen VALUES (clock_timestamp (), n);
     END LOOP;
 END $$;
 SELECT extract (epoch FROM min (s.at) FILTER (WHERE s.runs >= {JOBS} * 0.5) - min (d.at)) * 1000,
        extract (epoch FROM min (s.at) FILTER (WHERE s.runs >= {JOBS} * 0.99) - min (d.at)) * 1000,
        max (s.runs) FROM seen s CROSS JOIN due d"""
+DUE = "SELECT count (*) FROM jobs.jobs WHERE next_run_at <= clock_timestamp ()"
+OPEN = "SELECT count (*) FROM jobs.job_runs WHERE completed_at IS NULL"
+
+
+def clear(busbar):
+    """What waits goes, what runs ends by itself."""
+    busbar.wait(lambda: busbar.sql(DUE) == "0")
+    busbar.sql("DELETE FROM jobs.job_runs WHERE state_detail = 'queued'")
+    busbar.wait(lambda: busbar.sql(OPEN) == "0")
+    busbar.sql("DELETE FROM jobs.jobs")
 
 
 def one_round(busbar):
     busbar.sql(MAKE)
     p50, p99, runs = busbar.sql(WATCH).splitlines()[-1].split("|")
+    clear(busbar)
     if int(runs) != JOBS:
         raise Wrong(f"{runs} of {JOBS} schedules fired")
     return {"p50": float(p50), "p99": float(p99)}
 
 
 def schedules(world):
-    """From the time when they are due until their runs can be seen."""
+    """From the time when they are due until their runs can be seen; then they begin to run, as far
+    as limits allow."""
     rounds = [one_round(world.busbar) for _ in range(min(world.rounds, 3))]
     p99 = round(mid(rounds, "p99"))
-    return [Line(f"{JOBS:,} schedules due at once: late by", "Busbar", f"{p99} ms",
+    return [Line(f"{JOBS:,} schedules due in one minute: late by", "Busbar", f"{p99} ms",
                  aim=at_most(p99, 1000, " ms p99"), p50=f"{mid(rounds, 'p50'):.0f}", p99=f"{p99}",
                  spread=spread(rounds, "p99"))]
