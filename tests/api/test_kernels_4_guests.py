@@ -6,6 +6,7 @@ import pytest
 
 from conftest import PASSWORD
 from client import User
+from guest_attacks import ATTACKS, BOMBS, LEFT_BEHIND
 from kernel_world import Notebook
 from stack import Stack
 
@@ -89,33 +90,6 @@ def test_a_statement_that_fills_the_disk_is_stopped(notebook, code):
 
 #  ---------------------------------------------------------------- the server
 
-ATTACKS = [
-    "COPY (SELECT 1) TO PROGRAM 'id'", "COPY again FROM PROGRAM 'id'", "COPY again FROM '/etc/passwd'",
-    "SELECT pg_read_file('/etc/passwd')", "SELECT pg_read_binary_file('/etc/passwd')", "SELECT pg_ls_dir('/')",
-    "SELECT pg_stat_file('base')", "SELECT lo_import('/etc/passwd')", "SELECT lo_create(0)", "SELECT lo_get(1)",
-    "CREATE EXTENSION dblink", "SELECT dblink_connect('dbname=busbar')",
-    "CREATE SERVER s FOREIGN DATA WRAPPER postgres_fdw", "SET ROLE postgres", "SET SESSION AUTHORIZATION postgres",
-    "RESET SESSION AUTHORIZATION; SET ROLE postgres", "GRANT pg_execute_server_program TO CURRENT_USER",
-    "ALTER ROLE CURRENT_USER SUPERUSER", "ALTER ROLE CURRENT_USER CONNECTION LIMIT 1000", "CREATE ROLE mine",
-    "CREATE FUNCTION f() RETURNS int LANGUAGE sql SECURITY DEFINER AS 'SELECT 1'",
-    "CREATE FUNCTION pg_temp.f() RETURNS int LANGUAGE sql AS 'SELECT 1'", "DO $$ BEGIN PERFORM 1; END $$",
-    "CREATE TEMP TABLE t (a int)", "SELECT pg_terminate_backend(1)", "SELECT pg_cancel_backend(1)",
-    "SELECT pg_advisory_lock(1)", "SELECT pg_try_advisory_xact_lock(1)", "SELECT pg_notify('sys', 'x')",
-    "SELECT set_config('work_mem', '9GB', false)", "ALTER SYSTEM SET work_mem = '1GB'", "SET temp_file_limit = -1",
-    "SELECT * FROM pg_stat_activity", "SELECT * FROM pg_roles", "SELECT * FROM pg_authid", "SELECT * FROM pg_shadow",
-    "SELECT * FROM pg_database", "SELECT * FROM pg_locks", "SELECT pg_database_size('busbar')",
-    "SELECT pg_reload_conf()", "CHECKPOINT", "CREATE DATABASE mine", "CREATE SCHEMA mine",
-    "CREATE TABLE public.t (a int)", "SELECT base.guest_size('guest_00000000000000000000000000000000')",
-    "SELECT query_to_xml('SELECT 1', true, true, '')", "SELECT 1; DROP TABLE again", "BEGIN; SELECT 1; COMMIT",
-    "COPY again TO STDOUT", "COPY again FROM STDIN", "CREATE EVENT TRIGGER e ON ddl_command_end EXECUTE FUNCTION f()",
-    "SECURITY LABEL ON TABLE again IS 'x'", "CREATE PUBLICATION p FOR ALL TABLES",
-    "CREATE RULE r AS ON SELECT TO again DO ALSO SELECT pg_sleep(1)",
-    "CREATE OPERATOR === (LEFTARG = int, RIGHTARG = int, FUNCTION = pg_terminate_backend)",
-    "SELECT * FROM {other}.secrets", "CREATE TABLE {other}.mine (a int)", "DROP SCHEMA {other} CASCADE",
-    "SET ROLE {other}", "SELECT base.guest_drop('{other}')", "ALTER ROLE {other} PASSWORD 'x'",
-    "REASSIGN OWNED BY {other} TO CURRENT_USER", "COMMENT ON ROLE {other} IS 'x'"]
-
-
 @pytest.mark.parametrize("code", ATTACKS)
 def test_attacks_are_refused(notebook, neighbour, code):
     other = neighbour.run("SELECT current_user AS who")["data"]["rows"][0]["who"]
@@ -123,9 +97,7 @@ def test_attacks_are_refused(notebook, neighbour, code):
     assert neighbour.run("SELECT word FROM secrets LIMIT 1")["data"]["rows"] == [{"word": "sesame"}]
 
 
-@pytest.mark.parametrize("code", ["BEGIN", "LISTEN sys", "PREPARE p AS SELECT 1", "SET statement_timeout = 0",
-                                  "SET search_path = pg_catalog", "SET default_transaction_read_only = off",
-                                  "DISCARD ALL", "LOCK TABLE again", "DECLARE c CURSOR FOR SELECT 1"])
+@pytest.mark.parametrize("code", LEFT_BEHIND)
 def test_what_a_statement_leaves_behind_ends_with_it(notebook, code):
     """Each statement has a connection of its own: settings, locks, names and transactions go with it."""
     notebook.run("CREATE TABLE IF NOT EXISTS again (text text)")
@@ -138,12 +110,7 @@ def test_what_a_statement_leaves_behind_ends_with_it(notebook, code):
     assert notebook.run("SELECT count(*) > 0 AS kept FROM again")["data"]["rows"] == [{"kept": True}]
 
 
-@pytest.mark.parametrize("code, states", [
-    ("SELECT repeat(n::text, 20000) AS t FROM generate_series(1, 1000000) n ORDER BY t", ("53400",)),
-    ("SELECT repeat('x', 50000000)", ("08006", "54000", "22000")),
-    ("SELECT repeat('x', 2000000000)", ("54000", "22000", "08006", "53200")),
-    ("SELECT " + "(" * 20000 + "1" + ")" * 20000, ("54001", "42601"))],
-    ids=["sort", "row", "value", "parentheses"])
+@pytest.mark.parametrize("code, states", BOMBS.values(), ids=BOMBS)
 def test_bombs_hurt_who_throws_them(notebook, neighbour, code, states):
     assert refused(notebook, code, *states)
     assert neighbour.run("SELECT 1 AS one")["data"]["rows"] == [{"one": 1}]
