@@ -8,6 +8,7 @@
 
 #define PREVIEW_MS 20000
 #define PREVIEW_BYTES (2 << 20)
+#define PREVIEW_CELL 16384       //  bytes of a value that are shown
 #define STATISTICS_MS 60000
 #define COLUMNS_MAX 200          //  of a table that are counted
 
@@ -61,12 +62,28 @@ s_columns (void *arg, const column_t *columns, int count)
     return true;
 }
 
+//  The beginning of what is long, in whole characters.
+static void
+s_put_cell (look_t *look, cell_t cell)
+{
+    if (cell.text.size > PREVIEW_CELL) {
+        look->truncated = true;
+        cell.text.size = PREVIEW_CELL;
+        while (cell.kind != CELL_BYTES && ((unsigned char) cell.text.data [cell.text.size] & 0xc0) == 0x80)
+            cell.text.size--;
+        if (cell.kind == CELL_JSON)
+            cell.kind = CELL_TEXT;
+    }
+    cell_put (&look->rows, &cell);
+}
+
 static bool
 s_row (void *arg, const cell_t *cells, int count)
 {
     look_t *look = arg;
     const char *key = (char *) look->keys.data;
-    if (look->count == look->limit || look->rows.size > PREVIEW_BYTES) {
+    size_t before = look->rows.size;
+    if (look->count == look->limit) {
         look->truncated = true;
         return false;
     }
@@ -79,10 +96,15 @@ s_row (void *arg, const cell_t *cells, int count)
             json_quote (text_of (key), &look->rows);
             buf_putc (&look->rows, ':');
         }
-        cell_put (&look->rows, &cells [n]);
+        s_put_cell (look, cells [n]);
     }
     buf_putc (&look->rows, look->arrays ? ']' : '}');
-    return true;
+    if (look->rows.size <= PREVIEW_BYTES)
+        return true;
+    look->rows.size = before;
+    look->count--;
+    look->truncated = true;
+    return false;
 }
 
 static void

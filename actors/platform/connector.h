@@ -11,6 +11,8 @@
 
 #define STEPS_MAX 8
 #define CONFIG_MAX 10        //  keys of a kind
+#define ROW_MAX (8 << 20)    //  bytes of a row that a source may answer
+#define TOO_LARGE "54000"    //  contact's code: more was wanted than there is room for
 
 //  One key of `connection_config`.
 //  CONFIG_ADDRESS: says where secrets go, and how; who changes it must give them again.

@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <sys/socket.h>
 
+#include <mariadb/errmsg.h>
 #include <mariadb/mysql.h>
 
 #include "connector.h"
@@ -37,6 +38,8 @@ s_options (contact_t *self, MYSQL *mysql)
 {
     my_bool yes = 1, no = 0;
     unsigned off = 0;
+    unsigned long packet = ROW_MAX;
+    mysql_options (mysql, MYSQL_OPT_MAX_ALLOWED_PACKET, &packet);
     mysql_options (mysql, MYSQL_SET_CHARSET_NAME, "utf8mb4");
     mysql_options (mysql, MYSQL_OPT_LOCAL_INFILE, &off);
     mysql_options (mysql, MYSQL_OPT_RECONNECT, &no);
@@ -110,6 +113,10 @@ s_failed (contact_t *self, unsigned number, const char *text)
         return false;
     char code [16];
     snprintf (code, sizeof code, "%u", number);
+    //  The library says that the connection is lost, or nothing; but the network had no part in it.
+    bool lost = number == 0 || number == CR_SERVER_LOST;
+    if (number == CR_NET_PACKET_TOO_LARGE || (lost && server->mysql.net.error == 1))
+        return contact_fail (self, TOO_LARGE, "a row is larger than %d MiB", ROW_MAX >> 20);
     return contact_fail (self, code, "%s", *text ? text : "connection lost");
 }
 

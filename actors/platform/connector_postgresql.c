@@ -8,6 +8,7 @@
 #include <libpq-fe.h>
 
 #include "connector_postgresql.h"
+#include "sip.h"
 
 #define GRACE 5000           //  ms for a cancelled statement to end before we hang up
 #define CA_FILE "/etc/ssl/certs/ca-certificates.crt"
@@ -20,6 +21,12 @@ static const config_field_t s_fields [] = {
     { "password", NULL, CONFIG_SECRET },
     { "sslmode", NULL, CONFIG_ADDRESS, "disable|prefer|require|verify-full", "prefer" },
     { 0 } };
+
+typedef struct {
+    PGconn *conn;
+    sip_t sip;
+    bool sips;                   //  it has begun
+} server_t;
 
 //  "FATAL:  no such role\nmore": the text of its last line.
 static const char *
@@ -76,7 +83,8 @@ bool
 postgresql_login (contact_t *self, PGconn *conn)
 {
     bool ssl = false;
-    self->handle = conn;
+    server_t *server = self->handle = xcalloc (1, sizeof *server);
+    server->conn = conn;
     if (!conn)
         abort ();
     for (PostgresPollingStatusType next = PGRES_POLLING_WRITING; next != PGRES_POLLING_OK;) {
@@ -98,7 +106,8 @@ postgresql_login (contact_t *self, PGconn *conn)
         contact_step_good (self, "tls", PQsslAttribute (conn, "protocol"));
     contact_step_good (self, "auth", NULL);
     PQsetErrorVerbosity (conn, PQERRORS_TERSE);
-    return true;
+    server->sips = PQsetnonblocking (conn, 1) == 0 && sip_begin (&server->sip, PQsocket (conn));
+    return server->sips || contact_fail (self, NULL, "no descriptor is left");
 }
 
 static bool
@@ -110,7 +119,11 @@ s_open (contact_t *self)
 static void
 s_close (contact_t *self)
 {
-    PQfinish (self->handle);
+    server_t *server = self->handle;
+    PQfinish (server->conn);
+    if (server->sips)
+        sip_end (&server->sip);
+    free (server);
 }
 
 //  ---------------------------------------------------------------- statements
@@ -186,13 +199,17 @@ s_stop (PGconn *conn)
     PQfreeCancel (cancel);
 }
 
-//  Until PQgetResult would not block. False: it does not answer any more.
+//  Until PQgetResult would not block. False: it does not answer any more, or with a row that is not
+//  to be taken in.
 static bool
-s_ready (contact_t *self, PGconn *conn, bool *stopped)
+s_ready (contact_t *self, bool *stopped)
 {
-    while (PQisBusy (conn)) {
+    server_t *server = self->handle;
+    PGconn *conn = server->conn;
+    server->sip.arrived = 0;
+    while (PQflush (conn) == 1 || PQisBusy (conn)) {
         int64_t left = *stopped ? GRACE : contact_left (self);
-        int seen = left ? contact_wait (self, PQsocket (conn), POLLIN, left) : 0;
+        int seen = left ? sip_wait (&server->sip, self, left) : 0;
         if (seen <= 0 && *stopped)
             return false;
         if (seen <= 0) {
@@ -200,6 +217,10 @@ s_ready (contact_t *self, PGconn *conn, bool *stopped)
             s_stop (conn);
         } else if (!PQconsumeInput (conn))
             return false;
+        if (server->sip.arrived > ROW_MAX && PQisBusy (conn)) {
+            s_stop (conn);
+            return contact_fail (self, TOO_LARGE, "a row is larger than %d MiB", ROW_MAX >> 20);
+        }
     }
     return true;
 }
@@ -234,7 +255,7 @@ s_failed (contact_t *self, const PGresult *result)
 static bool
 s_query (contact_t *self, const char *sql, const cell_t *params, int count, const sink_t *sink)
 {
-    PGconn *conn = self->handle;
+    PGconn *conn = ((server_t *) self->handle)->conn;
     const char **values = xcalloc ((size_t) count + 1, sizeof *values);
     Oid *types = xcalloc ((size_t) count + 1, sizeof *types);
     bool stopped = false, enough = false, good = true, told = false;
@@ -249,7 +270,9 @@ s_query (contact_t *self, const char *sql, const cell_t *params, int count, cons
         return contact_fail (self, "08006", "connection lost");
     PQsetSingleRowMode (conn);
     while (good || PQstatus (conn) == CONNECTION_OK) {
-        if (!s_ready (self, conn, &stopped)) {
+        if (!s_ready (self, &stopped)) {
+            if (*self->error)
+                return false;
             self->lost = true;
             return contact_stopped (self) ? false : contact_fail (self, "08006", "connection lost");
         }

@@ -1,260 +1,301 @@
-//  connector_sqlite.c -- SQLite files under the operator's directory, read only: no links, no way
-//  out of it, nothing attached.
+//  connector_sqlite.c -- SQLite files as data sources: a child of ours opens the file and runs the
+//  statements; who does not want to wait any longer kills it.
 
 #include <errno.h>
 #include <fcntl.h>
-#include <linux/openat2.h>
-#include <stdio.h>
+#include <poll.h>
+#include <signal.h>
+#include <spawn.h>
 #include <stdlib.h>
-#include <sys/stat.h>
-#include <sys/syscall.h>
+#include <sys/socket.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
-#include <sqlite3.h>
+#include "proto/mp.h"
+#include "sqlite_child.h"
 
-#include "connector.h"
+#define SELF "/proc/self/exe"
 
-#define STEP 2000            //  instructions of SQLite between two looks at the clock
-#define CELL_MAX (16 << 20)
-#define SETTING "platform.sqlite-root"
+typedef struct {
+    pid_t pid;
+    int fd;
+    buf_t frame;
+} child_t;
 
-static const config_field_t s_fields [] = { { "path", "database", CONFIG_REQUIRED }, { 0 } };
+//  ---------------------------------------------------------------- the process
 
-//  The file below the root, and nothing but a file, without one link on the way. To be freed.
-static char *
-s_place (contact_t *self)
-{
-    const char *name = contact_text (self, "path");
-    char *root = self->reach.sqlite_root ? realpath (self->reach.sqlite_root, NULL) : NULL;
-    struct open_how how = { .flags = O_RDONLY | O_CLOEXEC | O_NONBLOCK,
-                            .resolve =
-                                RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS | RESOLVE_NO_MAGICLINKS };
-    struct stat about;
-    contact_step_begin (self);
-    if (!root) {
-        contact_step_bad (self, "resolve",
-                          "there is no directory for SQLite files: the operator sets " SETTING);
-        return NULL;
-    }
-    int dir = open (root, O_PATH | O_DIRECTORY | O_CLOEXEC);
-    int fd = dir < 0 ? -1 : (int) syscall (SYS_openat2, dir, name, &how, sizeof how);
-    if (dir >= 0)
-        close (dir);
-    bool good = fd >= 0 && fstat (fd, &about) == 0 && S_ISREG (about.st_mode);
-    if (fd >= 0)
-        close (fd);
-    char *path = good ? text_format ("%s/%s", root, name) : NULL;
-    free (root);
-    //  One text for what is not there and what may not be seen.
-    if (good)
-        contact_step_good (self, "resolve", NULL);
-    else
-        contact_step_bad (self, "resolve", "no such file in the directory for SQLite files");
-    return path;
-}
-
-//  Statements may look at tables; they open no other file and change no setting.
-static int
-s_allow (void *arg, int action, const char *one, const char *two, const char *database,
-         const char *trigger)
-{
-    static const char *const harmless [] = { "table_info",   "table_xinfo",      "index_list",
-                                            "index_info",   "foreign_key_list", "table_list",
-                                            "database_list" };
-    (void) arg, (void) database, (void) trigger;
-    switch (action) {
-    case SQLITE_SELECT: case SQLITE_READ: case SQLITE_RECURSIVE: case SQLITE_TRANSACTION:
-    case SQLITE_SAVEPOINT:
-        return SQLITE_OK;
-    case SQLITE_FUNCTION:
-        return two && (strcmp (two, "load_extension") == 0 || strcmp (two, "fts3_tokenizer") == 0)
-                   ? SQLITE_DENY : SQLITE_OK;
-    case SQLITE_PRAGMA:
-        for (size_t n = 0; n < sizeof harmless / sizeof *harmless; n++)
-            if (one && strcmp (one, harmless [n]) == 0)
-                return SQLITE_OK;
-        return SQLITE_DENY;
-    }
-    return SQLITE_DENY;
-}
-
-static int
-s_look (void *arg)
-{
-    return contact_left (arg) == 0;
-}
-
+//  It inherits nothing but its end of the pair: no secrets, no environment.
 static bool
-s_failed (contact_t *self, sqlite3 *db)
+s_spawn (child_t *child, int theirs)
 {
-    if (sqlite3_errcode (db) == SQLITE_INTERRUPT && contact_stopped (self))
-        return false;
-    char code [16];
-    snprintf (code, sizeof code, "%d", sqlite3_extended_errcode (db));
-    return contact_fail (self, code, "%s", sqlite3_errmsg (db));
-}
-
-static bool
-s_open (contact_t *self)
-{
-    sqlite3 *db = NULL;
-    sqlite3_stmt *stmt = NULL;
-    char *path = s_place (self);
-    if (!path)
-        return false;
-    int code = sqlite3_open_v2 (path, &db, SQLITE_OPEN_READONLY | SQLITE_OPEN_NOFOLLOW
-                                | SQLITE_OPEN_NOMUTEX | SQLITE_OPEN_PRIVATECACHE, NULL);
-    self->handle = db;
-    free (path);
-    if (code == SQLITE_OK) {
-        sqlite3_db_config (db, SQLITE_DBCONFIG_DEFENSIVE, 1, NULL);
-        sqlite3_db_config (db, SQLITE_DBCONFIG_TRUSTED_SCHEMA, 0, NULL);
-        sqlite3_limit (db, SQLITE_LIMIT_LENGTH, CELL_MAX);
-        sqlite3_limit (db, SQLITE_LIMIT_ATTACHED, 0);
-        sqlite3_busy_timeout (db, 2000);
-        sqlite3_progress_handler (db, STEP, s_look, self);
-        //  Only now is the file looked at.
-        code = sqlite3_prepare_v2 (db, "SELECT count(*) FROM sqlite_schema", -1, &stmt, NULL);
-        if (code == SQLITE_OK && sqlite3_step (stmt) != SQLITE_ROW)
-            code = sqlite3_errcode (db);
-        sqlite3_finalize (stmt);
-        sqlite3_set_authorizer (db, s_allow, NULL);
-    }
-    if (code != SQLITE_OK)
-        return contact_step_bad (self, "connect", "%s", sqlite3_errstr (code));
-    contact_step_good (self, "connect", NULL);
-    return true;
+    char *args [] = { "busbar-platform", CHILD_OPTION, NULL }, *environment [] = { NULL };
+    posix_spawn_file_actions_t actions;
+    posix_spawnattr_t attributes;
+    sigset_t none;
+    sigemptyset (&none);
+    posix_spawn_file_actions_init (&actions);
+    posix_spawn_file_actions_adddup2 (&actions, theirs, STDIN_FILENO);
+    posix_spawn_file_actions_addopen (&actions, STDOUT_FILENO, "/dev/null", O_WRONLY, 0);
+    posix_spawn_file_actions_addclosefrom_np (&actions, STDERR_FILENO + 1);
+    posix_spawnattr_init (&attributes);
+    posix_spawnattr_setsigmask (&attributes, &none);
+    posix_spawnattr_setflags (&attributes, POSIX_SPAWN_SETSIGMASK);
+    int code = posix_spawn (&child->pid, SELF, &actions, &attributes, args, environment);
+    posix_spawnattr_destroy (&attributes);
+    posix_spawn_file_actions_destroy (&actions);
+    return code == 0;
 }
 
 static void
 s_close (contact_t *self)
 {
-    sqlite3_close_v2 (self->handle);
-}
-
-//  ---------------------------------------------------------------- statements
-
-static cell_t
-s_cell (sqlite3_stmt *stmt, int n, char *number)
-{
-    switch (sqlite3_column_type (stmt, n)) {
-    case SQLITE_INTEGER:
-        snprintf (number, 32, "%lld", (long long) sqlite3_column_int64 (stmt, n));
-        return (cell_t) { CELL_INT, text_of (number) };
-    case SQLITE_FLOAT:
-        snprintf (number, 32, "%.17g", sqlite3_column_double (stmt, n));
-        return (cell_t) { CELL_REAL, text_of (number) };
-    case SQLITE_NULL:
-        return (cell_t) { CELL_NULL, { NULL, 0 } };
+    child_t *child = self->handle;
+    if (child->fd >= 0)
+        close (child->fd);
+    if (child->pid > 0) {
+        kill (child->pid, SIGKILL);
+        while (waitpid (child->pid, NULL, 0) < 0 && errno == EINTR)
+            ;
     }
-    bool bytes = sqlite3_column_type (stmt, n) == SQLITE_BLOB;
-    const char *data =
-        bytes ? sqlite3_column_blob (stmt, n) : (const char *) sqlite3_column_text (stmt, n);
-    return (cell_t) { bytes ? CELL_BYTES : CELL_TEXT,
-                      { data ? data : "", (size_t) sqlite3_column_bytes (stmt, n) } };
+    buf_free (&child->frame);
+    free (child);
 }
 
 static bool
-s_rows (contact_t *self, sqlite3 *db, sqlite3_stmt *stmt, const sink_t *sink)
+s_begin (contact_t *self)
 {
-    int count = sqlite3_column_count (stmt), code = SQLITE_DONE;
-    column_t *columns = xcalloc ((size_t) count + 1, sizeof *columns);
-    cell_t *cells = xcalloc ((size_t) count + 1, sizeof *cells);
-    char (*numbers) [32] = xcalloc ((size_t) count + 1, sizeof *numbers);
-    for (int n = 0; n < count; n++) {
-        const char *type = sqlite3_column_decltype (stmt, n);
-        columns [n] =
-            (column_t) { (char *) sqlite3_column_name (stmt, n), type ? (char *) type : "any" };
-    }
-    bool more = count == 0 || sink->columns (sink->arg, columns, count);
-    while (more && (code = sqlite3_step (stmt)) == SQLITE_ROW) {
-        for (int n = 0; n < count; n++)
-            cells [n] = s_cell (stmt, n, numbers [n]);
-        more = sink->row (sink->arg, cells, count);
-    }
-    free (columns);
-    free (cells);
-    free (numbers);
-    return code == SQLITE_DONE || !more || s_failed (self, db);
+    child_t *child = self->handle = xcalloc (1, sizeof *child);
+    int pair [2];
+    child->fd = -1;
+    if (socketpair (AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) != 0)
+        return false;
+    child->fd = pair [0];
+    bool good = s_spawn (child, pair [1]);
+    close (pair [1]);
+    return good;
 }
 
-static void
-s_bind (sqlite3_stmt *stmt, int at, const cell_t *param)
+//  ---------------------------------------------------------------- frames
+
+static bool
+s_lost (contact_t *self)
 {
-    if (param->kind == CELL_INT)
-        sqlite3_bind_int64 (stmt, at, strtoll (param->text.data, NULL, 10));
-    else if (param->kind == CELL_REAL)
-        sqlite3_bind_double (stmt, at, strtod (param->text.data, NULL));
-    else if (param->kind == CELL_BOOL)
-        sqlite3_bind_int (stmt, at, *param->text.data == 't');
-    else if (param->kind != CELL_NULL)
-        sqlite3_bind_text (stmt, at, param->text.data, (int) param->text.size, SQLITE_STATIC);
+    return contact_stopped (self)
+               ? false
+               : contact_fail (self, TOO_LARGE, "the statement used up what a process may have");
+}
+
+static bool
+s_send (contact_t *self, const buf_t *frame)
+{
+    child_t *child = self->handle;
+    uint32_t size = (uint32_t) frame->size;
+    struct iovec parts [] = { { &size, sizeof size }, { frame->data, frame->size } };
+    struct msghdr message = { .msg_iov = parts, .msg_iovlen = 2 };
+    while (parts [1].iov_len) {
+        ssize_t put = sendmsg (child->fd, &message, MSG_NOSIGNAL | MSG_DONTWAIT);
+        if (put < 0 && errno == EAGAIN) {
+            if (contact_wait (self, child->fd, POLLOUT, contact_left (self)) <= 0)
+                return s_lost (self);
+            continue;
+        }
+        if (put < 0 && errno != EINTR)
+            return s_lost (self);
+        for (size_t n = 0, left = put > 0 ? (size_t) put : 0; n < 2; n++) {
+            size_t took = left < parts [n].iov_len ? left : parts [n].iov_len;
+            parts [n].iov_base = (char *) parts [n].iov_base + took;
+            parts [n].iov_len -= took;
+            left -= took;
+        }
+    }
+    return true;
+}
+
+static bool
+s_read (contact_t *self, void *to, size_t size)
+{
+    child_t *child = self->handle;
+    for (char *at = to; size;) {
+        ssize_t got = recv (child->fd, at, size, MSG_DONTWAIT);
+        if (got < 0 && errno == EAGAIN) {
+            if (contact_wait (self, child->fd, POLLIN, contact_left (self)) <= 0)
+                return s_lost (self);
+            continue;
+        }
+        if (got == 0 || (got < 0 && errno != EINTR))
+            return s_lost (self);
+        at += got > 0 ? got : 0;
+        size -= got > 0 ? (size_t) got : 0;
+    }
+    return true;
+}
+
+//  The next frame, good until the one after it; absent when there will be none.
+static mp_t
+s_next (contact_t *self)
+{
+    child_t *child = self->handle;
+    uint32_t size;
+    if (!s_read (self, &size, sizeof size) || size > CHILD_FRAME)
+        return mp_none;
+    buf_clear (&child->frame);
+    if (!s_read (self, buf_room (&child->frame, size), size)
+        || mp_valid (child->frame.data, size, 2) != size)
+        return mp_none;
+    return mp_of (child->frame.data, size);
+}
+
+//  ---------------------------------------------------------------- what comes in
+
+static void
+s_step (contact_t *self, mp_t frame)
+{
+    static const char *const names [] = { "resolve", "connect" };
+    text_t name = mp_text (mp_at (frame, 1)), message = mp_text (mp_at (frame, 4));
+    for (size_t n = 0; n < sizeof names / sizeof *names && self->step_count < STEPS_MAX; n++)
+        if (text_is (name, names [n])) {
+            step_t *step = &self->steps [self->step_count++];
+            *step = (step_t) { .name = names [n], .ok = mp_bool (mp_at (frame, 2)),
+                               .ms = mp_real (mp_at (frame, 3)) };
+            memcpy (step->message, message.data,
+                    message.size < sizeof step->message ? message.size : 0);
+        }
+}
+
+static bool
+s_columns (mp_t frame, const sink_t *sink)
+{
+    int count = (int) (mp_count (frame) - 1) / 2, n = 0;
+    column_t *columns = xcalloc ((size_t) count + 1, sizeof *columns);
+    mp_iter_t it = mp_iter (frame);
+    for (mp_next (&it); n < count; n++) {
+        mp_next (&it);
+        columns [n].name = text_copy (mp_text (it.value));
+        mp_next (&it);
+        columns [n].type = text_copy (mp_text (it.value));
+    }
+    bool more = sink->columns (sink->arg, columns, count);
+    while (n--) {
+        free (columns [n].name);
+        free (columns [n].type);
+    }
+    free (columns);
+    return more;
+}
+
+static bool
+s_row (mp_t frame, const sink_t *sink)
+{
+    int count = (int) (mp_count (frame) - 1) / 2;
+    cell_t *cells = xcalloc ((size_t) count + 1, sizeof *cells);
+    mp_iter_t it = mp_iter (frame);
+    mp_next (&it);
+    for (int n = 0; n < count; n++) {
+        mp_next (&it);
+        cells [n].kind = (cell_kind_t) mp_int (it.value);
+        mp_next (&it);
+        cells [n].text = mp_text (it.value);
+    }
+    bool more = sink->row (sink->arg, cells, count);
+    free (cells);
+    return more;
+}
+
+static bool
+s_found (mp_t frame, const finder_t *finder)
+{
+    char *texts [5];
+    for (size_t n = 0; n < 5; n++)
+        texts [n] = text_copy (mp_text (mp_at (frame, n + 1)));
+    bool more = finder->column (finder->arg, texts [0], texts [1], texts [2], -1, texts [3],
+                                texts [4], mp_bool (mp_at (frame, 6)));
+    for (size_t n = 0; n < 5; n++)
+        free (texts [n]);
+    return more;
+}
+
+static bool
+s_end (contact_t *self, mp_t frame)
+{
+    text_t code = mp_text (mp_at (frame, 2)), error = mp_text (mp_at (frame, 3));
+    self->position = (int) mp_int (mp_at (frame, 4));
+    if (mp_bool (mp_at (frame, 1)))
+        return true;
+    char name [sizeof self->code] = "";
+    memcpy (name, code.data, code.size < sizeof name ? code.size : 0);
+    return contact_fail (self, name, "%.*s", (int) error.size, error.data);
+}
+
+//  Ask, and take what comes until the end. Who has enough leaves: the child is not asked again.
+static bool
+s_ask (contact_t *self, const buf_t *frame, const sink_t *sink, const finder_t *finder)
+{
+    bool more = s_send (self, frame);
+    while (more) {
+        mp_t answer = s_next (self);
+        switch (mp_is_none (answer) ? 0 : mp_int (mp_at (answer, 0))) {
+        case CHILD_STEP: s_step (self, answer); break;
+        case CHILD_COLUMNS: more = s_columns (answer, sink); break;
+        case CHILD_ROW: more = s_row (answer, sink); break;
+        case CHILD_FOUND: more = s_found (answer, finder); break;
+        case CHILD_END: return s_end (self, answer);
+        default: return *self->error ? false : s_lost (self);
+        }
+    }
+    return !*self->error;
+}
+
+//  ---------------------------------------------------------------- what is asked
+
+static void
+s_put_text (buf_t *out, const char *text)
+{
+    mp_put_bin (out, text ? text : "", text ? strlen (text) : 0);
+}
+
+static bool
+s_open (contact_t *self)
+{
+    buf_t frame = { 0 };
+    contact_step_begin (self);
+    if (!s_begin (self))
+        return contact_step_bad (self, "resolve", "no process could be started for it");
+    mp_put_array (&frame, 3);
+    mp_put_int (&frame, CHILD_OPEN);
+    s_put_text (&frame, contact_text (self, "path"));
+    s_put_text (&frame, self->reach.sqlite_root);
+    bool good = s_ask (self, &frame, NULL, NULL);
+    buf_free (&frame);
+    return good;
 }
 
 static bool
 s_query (contact_t *self, const char *sql, const cell_t *params, int count, const sink_t *sink)
 {
-    sqlite3 *db = self->handle;
-    sqlite3_stmt *stmt = NULL, *second = NULL;
-    const char *rest = NULL;
-    if (sqlite3_prepare_v2 (db, sql, -1, &stmt, &rest) != SQLITE_OK) {
-        self->position = sqlite3_error_offset (db) + 1;
-        return s_failed (self, db);
+    buf_t frame = { 0 };
+    mp_put_array (&frame, (uint32_t) (2 + 2 * count));
+    mp_put_int (&frame, CHILD_QUERY);
+    s_put_text (&frame, sql);
+    for (int n = 0; n < count; n++) {
+        mp_put_int (&frame, params [n].kind);
+        mp_put_bin (&frame, params [n].text.data, params [n].text.size);
     }
-    //  Comments and blanks may follow, another statement not.
-    int code = sqlite3_prepare_v2 (db, rest, -1, &second, NULL);
-    sqlite3_finalize (second);
-    bool good = !second && code == SQLITE_OK;
-    if (!good)
-        contact_fail (self, "", "only one statement at a time");
-    else if (!stmt)
-        good = contact_fail (self, "", "there is no statement");
-    else if (sqlite3_bind_parameter_count (stmt) != count)
-        good = contact_fail (self, "", "the statement has %d parameters, %d are given",
-                          sqlite3_bind_parameter_count (stmt), count);
-    for (int n = 0; good && n < count; n++)
-        s_bind (stmt, n + 1, &params [n]);
-    if (good)
-        good = s_rows (self, db, stmt, sink);
-    sqlite3_finalize (stmt);
+    bool good = s_ask (self, &frame, sink, NULL);
+    buf_free (&frame);
     return good;
-}
-
-//  ---------------------------------------------------------------- what is there
-
-static bool
-s_no_columns (void *arg, const column_t *columns, int count)
-{
-    (void) arg, (void) columns, (void) count;
-    return true;
-}
-
-static bool
-s_found (void *arg, const cell_t *cells, int count)
-{
-    const finder_t *finder = arg;
-    (void) count;
-    return finder->column (finder->arg, "main", cells [0].text.data, cells [1].text.data, -1,
-                           cells [2].text.data, *cells [3].text.data ? cells [3].text.data : "any",
-                           *cells [4].text.data == '0');
 }
 
 static bool
 s_find (contact_t *self, const finder_t *finder)
 {
-    static const char sql [] =
-        "SELECT m.name, m.type, c.name, c.type, c.\"notnull\" FROM sqlite_schema m, "
-        "pragma_table_info (m.name) c"
-        " WHERE m.type IN ('table', 'view') AND m.name NOT LIKE 'sqlite\\_%' ESCAPE '\\'"
-        " ORDER BY m.name, c.cid";
-    const sink_t sink = { s_no_columns, s_found, (void *) finder };
-    //  Pragmas as tables ask for more than users may; this statement is ours.
-    sqlite3_set_authorizer (self->handle, NULL, NULL);
-    bool good = s_query (self, sql, NULL, 0, &sink);
-    sqlite3_set_authorizer (self->handle, s_allow, NULL);
+    buf_t frame = { 0 };
+    mp_put_array (&frame, 1);
+    mp_put_int (&frame, CHILD_FIND);
+    bool good = s_ask (self, &frame, NULL, finder);
+    buf_free (&frame);
     return good;
 }
 
-const connector_t connector_sqlite = { .name = "sqlite", .fields = s_fields, .quote = "\"",
+const connector_t connector_sqlite = { .name = "sqlite", .fields = sqlite_fields, .quote = "\"",
                                        .open = s_open, .close = s_close, .query = s_query,
                                        .find = s_find };

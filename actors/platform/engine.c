@@ -51,15 +51,30 @@ engine_fail (engine_run_t *run, engine_fault_t fault, const char *code, const ch
     return ENGINE_FAILED;
 }
 
+//  The number behind "name_"; 0: it is another name.
+static long long
+s_suffix (const char *column, const char *name, size_t size)
+{
+    const char *digits = column + size + 1;
+    if (strncmp (column, name, size) != 0 || column [size] != '_' || !*digits
+        || strlen (digits) > 15 || strspn (digits, "0123456789") != strlen (digits))
+        return 0;
+    return strtoll (digits, NULL, 10);
+}
+
+//  In one pass: a thousand columns of the same name are nothing that anybody should wait for.
 char *
 engine_column_name (req_t *req, const engine_column_t *columns, size_t count, const char *name)
 {
-    char *text = req_copy (req, text_of (name));
-    int number = 2;
-    for (size_t n = 0; n < count; n++)
-        if (strcmp (columns [n].name, text) == 0) {
-            text = req_print (req, "%s_%d", name, number++);
-            n = (size_t) -1;
-        }
-    return text;
+    size_t size = strlen (name);
+    long long most = 1;
+    bool taken = false;
+    for (size_t n = 0; n < count; n++) {
+        long long number = s_suffix (columns [n].name, name, size);
+        most = number > most ? number : most;
+        taken |= strcmp (columns [n].name, name) == 0;
+    }
+    if (!taken)
+        return req_copy (req, text_of (name));
+    return engine_column_name (req, columns, count, req_print (req, "%s_%lld", name, most + 1));
 }

@@ -5,6 +5,7 @@
 #include "platform.h"
 #include "repository.h"
 #include "source.h"
+#include "sqlite_child.h"
 #include "statement.h"
 
 SQL_FILE (platform_sql, "db/queries/platform.sql");
@@ -174,10 +175,16 @@ user_gone (req_t *req, const char *id)
     }
 }
 
+#define SESSION_FIELDS                                                                          \
+    { "session", T_TEXT, NULLABLE, .min = 1, .max = 500,                                        \
+      .doc = "run in a kernel apart from the notebook's, which all cells of this session share" }, \
+    { "continues", T_BOOL, NULLABLE, .doc = "only when the session has a kernel" }
+
 static const field_t execute_fields [] = {
     { "cellId", T_TEXT, NULLABLE, .max = 255, .also = "cell_id" },
     { "code", T_TEXT, .max = 4 * 1024 * 1024 },
     { "language", T_ENUM, NULLABLE, .values = LANGUAGES },
+    SESSION_FIELDS,
     { "wait", T_REAL, .min = 0, .max = 600, .doc = "seconds to wait for the end" },
     { 0 } };
 
@@ -186,6 +193,7 @@ static const field_t execute_named_fields [] = {
     { "cellId", T_TEXT, NULLABLE, .max = 255, .also = "cell_id" },
     { "code", T_TEXT, .max = 4 * 1024 * 1024 },
     { "language", T_ENUM, NULLABLE, .values = LANGUAGES },
+    SESSION_FIELDS,
     { "wait", T_REAL, .min = 0, .max = 600, .doc = "seconds to wait for the end" },
     { 0 } };
 
@@ -300,6 +308,8 @@ main (int argc, char **argv)
                       .on_fenced = fenced,
                       .orphans = statements_orphans,
                       .options = options };
+    if (argc == 2 && strcmp (argv [1], CHILD_OPTION) == 0)
+        return sqlite_main ();
     engine_use_sources (source_engine);
     engine_use_notes (lineage_note);
     return actor_main (argc, argv, &actor);

@@ -98,6 +98,23 @@ s_columns (void *arg, const column_t *columns, int count)
     return true;
 }
 
+//  With the lock held. How many bytes it became; more than are left: not all of it is there.
+static size_t
+s_put_row (stream_t *self, const cell_t *cells, int count)
+{
+    size_t before = self->rows.size;
+    buf_putc (&self->rows, '[');
+    for (int n = 0; n < count; n++) {
+        if (self->rows.size - before + cells [n].text.size > self->bytes_left)
+            return SIZE_MAX;
+        if (n)
+            buf_putc (&self->rows, ',');
+        cell_put (&self->rows, &cells [n]);
+    }
+    buf_puts (&self->rows, "]\n");
+    return self->rows.size - before;
+}
+
 static bool
 s_row (void *arg, const cell_t *cells, int count)
 {
@@ -105,15 +122,7 @@ s_row (void *arg, const cell_t *cells, int count)
     pthread_mutex_lock (&self->lock);
     while (self->rows.size >= ENGINE_BATCH && !self->closed)
         pthread_cond_wait (&self->taken, &self->lock);
-    size_t before = self->rows.size;
-    buf_putc (&self->rows, '[');
-    for (int n = 0; n < count; n++) {
-        if (n)
-            buf_putc (&self->rows, ',');
-        cell_put (&self->rows, &cells [n]);
-    }
-    buf_puts (&self->rows, "]\n");
-    size_t size = self->rows.size - before;
+    size_t before = self->rows.size, size = s_put_row (self, cells, count);
     bool more = self->rows_left > 0 && size <= self->bytes_left && !self->closed;
     if (more) {
         self->rows_left--;
@@ -223,6 +232,8 @@ s_failed (engine_run_t *run, const stream_t *stream)
         return engine_fail (run, own ? FAULT_USER : FAULT_PLATFORM, contact->code,
                             "data source: %s", text);
     }
+    if (strcmp (contact->code, TOO_LARGE) == 0)
+        return engine_fail (run, FAULT_LIMIT, contact->code, "%s", text);
     bool gone = contact->lost || strcmp (text, "connection lost") == 0;
     run->position = contact->position;
     return engine_fail (run, gone ? FAULT_LOST : FAULT_USER, contact->code, "%s", text);
