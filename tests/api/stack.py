@@ -15,6 +15,7 @@ import time
 HOME = pathlib.Path(__file__).resolve().parents[2]
 BIN = pathlib.Path(os.environ.get("BUSBAR_BIN", HOME / "build" / "bin"))
 PATIENCE = float(os.environ.get("BUSBAR_TEST_PATIENCE", "60"))
+SOON = PATIENCE / 4                         # for one answer or event
 
 #  Sign-ups of a test run are many and come from one address; their passwords need no strength.
 EASY = ("identity.bcrypt-cost=4", "edge.limit-sign-in=0", "edge.limit-mail=0")

@@ -5,7 +5,7 @@ import pytest
 from client import User
 from identity_world import (PASSWORD, address, administrator, code, codes, signed_in,
                             stranger)
-from stack import wait_for
+from stack import SOON, wait_for
 
 PROFILE = [("PUT", "/auth/profile"), ("PUT", "/users/me"), ("PUT", "/api/v1/users/me"),
            ("PUT", "/api/users/profile"), ("PATCH", "/users/me"), ("PATCH", "/api/v1/users/me")]
@@ -252,7 +252,7 @@ def test_a_deleted_account_is_gone_with_all_it_owns(stack, sign_up):
     assert admin.delete(f"/api/v1/users/{user.id}") is True
     wait_for(lambda: user.request("GET", f"/notebooks/{notebook['id']}").status_code == 401,
              "the token's end")
-    assert live.closed.wait(5) and live.close_code == 3500
+    assert live.closed.wait(SOON) and live.close_code == 3500
     User(stack.base).post("/auth/refresh", {"refresh_token": refresh}, expect=401)
     stranger(stack).post("/auth/signin", {"email": user.user["email"], "password": PASSWORD}, expect=401)
     admin.get(f"/api/v1/users/{user.id}", expect=404)

@@ -6,7 +6,7 @@ import pytest
 
 from client import LiveError, User
 from identity_world import PASSWORD, address, administrator, claims, signed_in, stranger
-from stack import wait_for
+from stack import SOON, wait_for
 
 
 @pytest.fixture(scope="module")
@@ -332,7 +332,7 @@ def test_an_api_key_is_its_user(stack, sign_up):
     assert user.delete(f"/api-keys/{made['id']}")["message"] == "Deleted"
     for client in (by_bearer, by_header):
         wait_for(lambda c=client: c.request("GET", "/auth/me").status_code == 401, "its end", 2)
-    assert live.closed.wait(5) and live.close_code == 3500
+    assert live.closed.wait(SOON) and live.close_code == 3500
     assert user.get("/api-keys") == []
     user.delete(f"/api-keys/{made['id']}", expect=404)
     assert user.get("/auth/me")["id"] == user.id
