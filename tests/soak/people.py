@@ -162,7 +162,8 @@ class Analyst(Person):
     def turn(self, count):
         text = self.notebook.run(f"{count} * 2", expect=200)
         assert text["output"] == str(count * 2), text
-        run = self.notebook.begin(f"for n in range(50):\n    print('line', n, '{'x' * 200}', flush=True)")
+        run = self.notebook.begin(f"for n in range(50):\n    print('line', n, '{'x' * 200}', flush=True)",
+                                  expect=(200, 202))       # 200: over already
         live = Live(self.user.base, self.user.token)
         try:
             where = run.answer["live"]
