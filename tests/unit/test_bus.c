@@ -60,7 +60,7 @@ test_a_deadline_is_504_and_cancels (void **state)
     CALL (world, "echo.hold", .ttl = 100);
     UNTIL (world, world->replies == 1);
     int64_t took = world_clock () - start;
-    assert_true (took >= 100 && took < 1000);
+    assert_true (took >= 100 && took < 5000);
     assert_int_equal (world->statuses [504], 1);
     assert_string_equal (world->code, "TIMEOUT");
     UNTIL (world, world->actors [0].cancelled == 1);
