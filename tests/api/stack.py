@@ -114,7 +114,7 @@ class Stack:
         os.kill(pid, signo)
         return pid
 
-    def wait_restarted(self, name, old_pid, patience=15.0):
+    def wait_restarted(self, name, old_pid, patience=SOON):
         """Until the supervisor lists a new pid for it."""
         return wait_for(lambda: next((row["pid"] for row in self.processes()
                                       if name in (row["name"], row["slot"])
