@@ -55,11 +55,10 @@ s_if_match (req_t *req)
     text_t match = mp_text (mp_get (req->meta, "if_match"));
     if (match.size == 0 || text_is (match, "*"))
         return NULL;
-    char d [21];
+    char d [21] = { 0 };
     if (match.size != 22 || match.data [0] != '"' || match.data [21] != '"'
         || strspn (memcpy (d, match.data + 1, 20), "0123456789") < 20)
         fail (req, E_PRECONDITION, NULL);
-    d [20] = 0;
     const char *time = req_print (req, "%.4s-%.2s-%.2s %.2s:%.2s:%.2s.%.6s+00", d, d + 4, d + 6,
                                   d + 8, d + 10, d + 12, d + 14);
     if (!check_time (text_of (time)))

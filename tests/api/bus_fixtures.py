@@ -27,6 +27,7 @@ if str(PACKAGE) not in sys.path:
 
 import busbar  # noqa: E402
 from busbar import wire  # noqa: E402
+from stack import SOON  # noqa: E402
 
 BIN = pathlib.Path(os.environ.get("BUSBAR_BIN", HOME / "build" / "bin"))
 SECRET = "a secret of the tests that is long enough"
@@ -214,8 +215,8 @@ class Bus:
         """Run an Actor in a thread of this process."""
         thread = threading.Thread(target=actor.run, args=(False,), daemon=True)
         thread.start()
-        self.opened.callback(lambda: (actor.stop(), thread.join(5)))
-        assert actor.ready.wait(10), "the actor is not ready"
+        self.opened.callback(lambda: (actor.stop(), thread.join(SOON)))
+        assert actor.ready.wait(SOON), "the actor is not ready"
         return actor
 
     def client(self, **more):
@@ -237,7 +238,7 @@ class Bus:
         code = None
         if self.broker and self.broker.poll() is None:
             self.broker.send_signal(signal.SIGTERM)
-            code = self.broker.wait(10)
+            code = self.broker.wait(SOON)
         self.log.close()
         log = self.broker_log()
         shutil.rmtree(self.dir)

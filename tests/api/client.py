@@ -13,7 +13,7 @@ import httpx
 import pytest
 import websockets
 
-PATIENCE = 15.0
+from stack import SOON
 
 
 @functools.cache
@@ -106,14 +106,14 @@ class Channel:
         self.live, self.name, self.answer = live, name, {}
         self.frames = queue.Queue()
 
-    def next(self, timeout=PATIENCE):
+    def next(self, timeout=SOON):
         """The next frame: an event, {"snap": …}, {"snap_end": …}, {"gap": …} or {"unsub": …}."""
         try:
             return self.frames.get(timeout=timeout)
         except queue.Empty:
             raise AssertionError(f"nothing on {self.name} for {timeout} s") from None
 
-    def until(self, condition, timeout=PATIENCE):
+    def until(self, condition, timeout=SOON):
         """All frames up to the first that satisfies; that one is last."""
         seen = []
         while True:
@@ -132,7 +132,7 @@ class Channel:
 class Live:
     """The protocol of /ws, spoken from a thread."""
 
-    def __init__(self, base, token, origin=None, patience=PATIENCE):
+    def __init__(self, base, token, origin=None, patience=SOON):
         self.url = base.replace("http", "ws", 1) + "/ws"
         self.token, self.origin, self.patience = token, origin, patience
         self.ids = itertools.count(1)

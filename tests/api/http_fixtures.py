@@ -16,6 +16,8 @@ import sys
 import tempfile
 import time
 
+from stack import SOON
+
 HOME = pathlib.Path(__file__).resolve().parents[2]
 BIN = pathlib.Path(os.environ.get("BUSBAR_BIN", HOME / "build" / "bin"))
 SECRET = "a-secret-of-the-tests-that-is-long-enough"
@@ -226,7 +228,7 @@ class Edge:
     def kill(self, slot, signo=signal.SIGKILL):
         process = self.processes.pop(slot)
         process.send_signal(signo)
-        return process.wait(15)
+        return process.wait(SOON)
 
     def stop(self):
         codes = {}
@@ -235,7 +237,7 @@ class Edge:
             if process.poll() is None:
                 process.terminate()
             try:
-                codes[name] = process.wait(15)
+                codes[name] = process.wait(SOON)
             except subprocess.TimeoutExpired:
                 process.kill()
                 codes[name] = process.wait()

@@ -20,6 +20,7 @@ sys.path.insert(0, str(HOME / "proto" / "python"))
 
 import busbar  # noqa: E402
 from busbar import wire  # noqa: E402
+from stack import SOON  # noqa: E402
 
 SCHEMA = """
 SELECT base.actor_install ('kit');
@@ -192,7 +193,7 @@ class World:
         for process in (self.actor, self.broker):
             process.send_signal(signal.SIGTERM)
             try:
-                codes.append(process.wait(15))
+                codes.append(process.wait(SOON))
             except subprocess.TimeoutExpired:
                 process.kill()
                 codes.append("killed")

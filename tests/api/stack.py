@@ -16,6 +16,7 @@ import time
 HOME = pathlib.Path(__file__).resolve().parents[2]
 BIN = pathlib.Path(os.environ.get("BUSBAR_BIN", HOME / "build" / "bin"))
 PATIENCE = float(os.environ.get("BUSBAR_TEST_PATIENCE", "60"))
+SOON = PATIENCE / 4                         # for one answer or event
 
 #  Sign-ups of a test run are many and come from one address; their passwords need no strength.
 EASY = ("identity.bcrypt-cost=4", "edge.limit-sign-in=0", "edge.limit-mail=0")
@@ -121,7 +122,7 @@ class Stack:
         os.kill(pid, signo)
         return pid
 
-    def wait_restarted(self, name, old_pid, patience=15.0):
+    def wait_restarted(self, name, old_pid, patience=SOON):
         """Until the supervisor lists a new pid for it."""
         return wait_for(lambda: next((row["pid"] for row in self.processes()
                                       if name in (row["name"], row["slot"])

@@ -9,6 +9,7 @@ import pytest
 import busbar
 from bus_fixtures import PRELUDE, bus, door, known, token, wait_for  # noqa: F401
 from busbar import wire
+from stack import SOON
 
 GREETER = PRELUDE + """
 actor.channel("greetings")
@@ -211,17 +212,17 @@ def test_an_actor_at_the_door_is_called_from_inside_and_outside(known):
 def test_an_actor_keeps_to_its_key(known, prefix, extra, why):
     key = known.make_key("keeper", "actor:hello", prefix)
     child = outside(known, key=key, text=GREETER + "\n" + extra)
-    assert child.wait(10) == 1
+    assert child.wait(SOON) == 1
     assert why in child.said()
 
 
 def test_a_key_does_not_make_another_actor(known):
     key = known.make_key("one", "actor:one", "/hello")
     child = known.actor("hello", text=GREETER, door_key=key)
-    assert child.wait(10) == 1
+    assert child.wait(SOON) == 1
     assert "key one does not make its holder actor hello" in child.said()
     child = known.actor("hello", text=GREETER, door_key=known.web)
-    assert child.wait(10) == 1
+    assert child.wait(SOON) == 1
 
 
 def test_an_actor_at_the_door_does_not_speak_for_other_channels(known):
@@ -236,7 +237,7 @@ def test_an_actor_at_the_door_does_not_speak_for_other_channels(known):
     raw.send(wire.EVENT, channel="sys/identity", epoch="e", off=1, type="revoked.user")
     raw.send(wire.CLAIM, name="hello", slot="hello.1", boot="x", keys=["user:1"])
     known.inside.call("hello.event", body={"ch": "org:1/greetings"})
-    assert live.next(5).type == "greeted"
+    assert live.next(SOON).type == "greeted"
     assert not known.inside.directory["hello.1"]["claims"]
 
 
@@ -253,7 +254,7 @@ def test_a_dead_actor_at_the_door_answers_unknown(known, tmp_path):
         thread.start()
         wait_for(mark.exists, "the call")
         child.kill()
-        thread.join(10)
+        thread.join(SOON)
         assert errors[0].code == "UNAVAILABLE" and errors[0].unknown
         wait_for(lambda: "hello.1" not in caller.directory, "its end")
         child = outside(known)
@@ -265,7 +266,7 @@ def test_everything_at_the_door_survives_a_broker_restart(known):
     guest = known.guest(known.web, token(sub="42"))
     live = guest.subscribe("user:42/greetings")
     known.inside.call("hello.event", body={"ch": "user:42/greetings", "n": 1})
-    assert live.next(5).data["n"] == 1
+    assert live.next(SOON).data["n"] == 1
     known.kill()
     known.start()
 
@@ -276,7 +277,7 @@ def test_everything_at_the_door_survives_a_broker_restart(known):
             return None
     wait_for(answered, "an answer")
     known.inside.call("hello.event", body={"ch": "user:42/greetings", "n": 2}, idempotent=True)
-    assert live.next(5).data["n"] == 2
+    assert live.next(SOON).data["n"] == 2
 
 
 def publish(known, channel, count, raw=None):
@@ -313,11 +314,11 @@ def test_a_guest_resumes_where_it_was(known):
     with guest.subscribe("greetings") as live:
         assert live.channel == "user:42/greetings"
         publish(known, "user:42/greetings", 5)
-        events = [live.next(5) for _ in range(5)]
+        events = [live.next(SOON) for _ in range(5)]
     publish(known, "user:42/greetings", 350)
     with guest.subscribe("greetings", events[2].epoch, events[2].off) as live:
         publish(known, "user:42/greetings", 1)
-        assert [live.next(5).off for _ in range(353)] == list(range(4, 357))
+        assert [live.next(SOON).off for _ in range(353)] == list(range(4, 357))
 
 
 def test_a_lost_position_is_a_gap(known):
@@ -326,18 +327,18 @@ def test_a_lost_position_is_a_gap(known):
     guest = known.guest(known.web, token(sub="42"))
     publish(known, "user:42/greetings", 3)
     with guest.subscribe("greetings", "other-epoch", 2) as live:
-        gap = live.next(5)
+        gap = live.next(SOON)
         assert isinstance(gap, busbar.Gap) and gap.why == "epoch"
-        assert [live.next(5).off for _ in range(3)] == [1, 2, 3]
+        assert [live.next(SOON).off for _ in range(3)] == [1, 2, 3]
         boot = known.inside.directory["hello.1"]["boot"]
         child.kill()                            # its log dies with it: live subscribers hear that
         outside(known)
         wait_for(lambda: known.inside.directory.get("hello.1", {"boot": boot})["boot"] != boot,
                  "its successor")
         publish(known, "user:42/greetings", 2)
-        gap = live.next(5)
+        gap = live.next(SOON)
         assert isinstance(gap, busbar.Gap) and gap.why == "epoch"
-        assert [live.next(5).off for _ in range(2)] == [1, 2]
+        assert [live.next(SOON).off for _ in range(2)] == [1, 2]
 
 
 def test_audiences_are_enforced_and_follow_grants(known):
@@ -356,13 +357,13 @@ def test_audiences_are_enforced_and_follow_grants(known):
             return None
     live = wait_for(allowed, "the grant")
     publish(known, "org:7/greetings", 1)
-    assert live.next(5).off == 1
+    assert live.next(SOON).off == 1
     known.inside.call("identity.grant", body={"user": "42", "audiences": []})
-    error = refusal(lambda: live.next(5))
+    error = refusal(lambda: live.next(SOON))
     assert "permission revoked" in error.text
     own = guest.subscribe("greetings")          # its own stays
     publish(known, "user:42/greetings", 1)
-    assert own.next(5).off == 1
+    assert own.next(SOON).off == 1
 
 
 def test_a_session_that_ends_takes_its_connections_with_it(known):

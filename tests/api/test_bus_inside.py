@@ -10,6 +10,7 @@ import pytest
 import busbar
 from bus_fixtures import HOME, SERVICE, bus, wait_for  # noqa: F401
 from busbar import wire
+from stack import SOON
 
 
 def test_an_actor_announces_itself_and_is_called(bus):
@@ -44,7 +45,7 @@ def test_a_successor_takes_the_slot_and_the_other_is_told(bus):
     client = bus.client()
     first = bus.actor(client=client)
     second = bus.actor(client=client)
-    assert first.wait(5) == 1                   # REFUSED: another process took this slot
+    assert first.wait(SOON) == 1                   # REFUSED: another process took this slot
     assert client.call("svc.who")["pid"] == second.pid
 
 
@@ -147,10 +148,10 @@ def test_everybody_is_back_within_a_second_after_a_broker_restart(bus):
         body = raw.receive(wire.REPLY).body
         return body["entries"] == 3 and body["channels"] == 1
     raw.receive(wire.WELCOME)
-    wait_for(all_there, "everybody", 5)
+    wait_for(all_there, "everybody")
     assert time.monotonic() - began < 1
     client.call("svc.publish", {}, {"ch": "org:1/log", "count": 1}, key="org:1")
-    assert live.next(5).data == {"n": 0}
+    assert live.next(SOON).data == {"n": 0}
 
 
 def test_a_dead_actor_is_gone_at_once_for_everybody(bus):
@@ -187,7 +188,7 @@ def test_an_idempotent_call_moves_to_another_instance_when_its_own_is_killed(bus
     caller.start()
     first = wait_for(lambda: mark.exists() and mark.read_text().strip(), "the call")
     children[first].kill()
-    caller.join(10)
+    caller.join(SOON)
     assert answers and answers[0]["slot"] != first
     assert len(mark.read_text().split()) == 2
 
@@ -209,7 +210,7 @@ def test_a_call_that_may_have_run_is_answered_unknown(bus, tmp_path):
     wait_for(mark.exists, "the call")
     began = time.monotonic()
     child.kill()
-    caller.join(10)
+    caller.join(SOON)
     assert errors[0].code == "UNAVAILABLE" and errors[0].unknown
     assert time.monotonic() - began < 4
 
@@ -226,7 +227,7 @@ def test_a_call_waits_for_an_absent_actor_until_its_deadline(bus):
     caller = threading.Thread(target=lambda: answers.append(client.call("svc.who", timeout=10)))
     caller.start()
     child = bus.actor(client=client)
-    caller.join(10)
+    caller.join(SOON)
     assert answers[0]["pid"] == child.pid
 
 
@@ -276,9 +277,9 @@ def test_goodbye_drains(bus, tmp_path):
     wait_for(lambda: client.directory.get("svc.old", {}).get("state") != "up", "GOODBYE")
     for _ in range(10):
         assert client.call("svc.who")["slot"] == "svc.new"
-    caller.join(10)
+    caller.join(SOON)
     assert answers == [{"slot": "svc.old"}]
-    assert old.wait(5) == 0
+    assert old.wait(SOON) == 0
 
 
 def test_streams_flow_both_ways(bus):
@@ -298,7 +299,7 @@ def test_events_arrive_in_order_and_once(bus):
     bus.actor(client=client)
     with client.subscribe("org:1/log") as live:
         client.call("svc.publish", {}, {"ch": "org:1/log", "count": 1000})
-        events = [live.next(5) for _ in range(1000)]
+        events = [live.next(SOON) for _ in range(1000)]
     assert [event.off for event in events] == list(range(1, 1001))
     assert [event.data["n"] for event in events] == list(range(1000))
 
@@ -313,7 +314,7 @@ def test_a_subscription_survives_broker_restarts_without_holes(bus):
         client.call("svc.publish", {}, {"ch": "org:1/log", "count": 10})    # nobody hears of these
         bus.start()
     client.call("svc.publish", {}, {"ch": "org:1/log", "count": 1})
-    assert [live.next(5).off for _ in range(61)] == list(range(1, 62))
+    assert [live.next(SOON).off for _ in range(61)] == list(range(1, 62))
 
 
 def test_what_is_published_before_a_new_broker_knows_its_owner_is_heard(bus):
@@ -323,7 +324,7 @@ def test_what_is_published_before_a_new_broker_knows_its_owner_is_heard(bus):
     child = bus.actor(client=client)
     live = client.subscribe("org:1/log")
     client.call("svc.publish", {}, {"ch": "org:1/log", "count": 1})
-    assert live.next(5).off == 1
+    assert live.next(SOON).off == 1
     for off in range(2, 6):
         os.kill(child.pid, signal.SIGSTOP)
         bus.kill()
@@ -332,7 +333,7 @@ def test_what_is_published_before_a_new_broker_knows_its_owner_is_heard(bus):
         late = client.begin("svc.publish", {}, {"ch": "org:1/log", "count": 1})
         os.kill(child.pid, signal.SIGCONT)
         late.wait()
-        assert live.next(5).off == off
+        assert live.next(SOON).off == off
 
 
 def test_a_position_is_resumed(bus):
@@ -341,12 +342,12 @@ def test_a_position_is_resumed(bus):
     with client.subscribe("org:1/log") as live:
         client.call("svc.publish", {}, {"ch": "org:1/log", "count": 500})
         for _ in range(7):
-            live.next(5)
+            live.next(SOON)
         epoch, off = live.epoch, live.off
     with client.subscribe("org:1/log", epoch, off) as live:
-        assert [live.next(5).off for _ in range(493)] == list(range(8, 501))
+        assert [live.next(SOON).off for _ in range(493)] == list(range(8, 501))
         client.call("svc.publish", {}, {"ch": "org:1/log", "count": 1})
-        assert live.next(5).off == 501
+        assert live.next(SOON).off == 501
 
 
 def test_what_nobody_keeps_any_more_is_a_gap(bus):
@@ -354,20 +355,20 @@ def test_what_nobody_keeps_any_more_is_a_gap(bus):
     child = bus.actor(client=client)
     with client.subscribe("org:1/log") as live:
         client.call("svc.publish", {}, {"ch": "org:1/log", "count": 3})
-        epoch = [live.next(5) for _ in range(3)][0].epoch
+        epoch = [live.next(SOON) for _ in range(3)][0].epoch
     client.call("svc.publish", {}, {"ch": "org:1/log", "count": 1500})
     with client.subscribe("org:1/log", epoch, 3) as live:
-        gap = live.next(5)
+        gap = live.next(SOON)
         assert isinstance(gap, busbar.Gap) and gap.why == "retention"
         assert (gap.start, gap.end) == (4, 503)
-        assert live.next(5).off == 504
+        assert live.next(SOON).off == 504
     child.kill()
     bus.actor(client=client)                    # its memory is gone: another epoch
     client.call("svc.publish", {}, {"ch": "org:1/log", "count": 2})
     with client.subscribe("org:1/log", epoch, 3) as live:
-        gap = live.next(5)
+        gap = live.next(SOON)
         assert isinstance(gap, busbar.Gap) and gap.why == "epoch" and gap.epoch != epoch
-        assert live.next(5).off == 1
+        assert live.next(SOON).off == 1
 
 
 def test_garbage_is_counted_and_harms_nobody(bus):
@@ -518,5 +519,5 @@ def test_a_claimed_key_waits_for_its_owner_to_let_go(bus, tmp_path):
     owner.terminate()
     wait_for(lambda: client.directory.get("svc.owner", {}).get("state") != "up", "GOODBYE")
     assert client.call("svc.who", key="user:7")["slot"] == "svc.other"
-    assert owner.wait(5) == 0                   # … and only after the owner had finished
-    busy.join(5)
+    assert owner.wait(SOON) == 0                   # … and only after the owner had finished
+    busy.join(SOON)

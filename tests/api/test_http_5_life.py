@@ -6,6 +6,7 @@ import threading
 
 import pytest
 from http_fixtures import Edge, token, wait_for
+from stack import SOON
 
 
 def test_a_known_route_without_actor_waits_and_an_unknown_one_is_404():
@@ -16,7 +17,7 @@ def test_a_known_route_without_actor_waits_and_an_unknown_one_is_404():
         thread = threading.Thread(target=lambda: answers.append(edge.get("/things/7").status))
         thread.start()
         edge.actor("shop")
-        thread.join(15)
+        thread.join(SOON)
         assert answers == [200]
         assert edge.get("/never-announced").status == 404
     finally:
@@ -78,7 +79,7 @@ def test_a_graceful_end_finishes_what_is_under_way():
             assert admin.answer().status == 503
             answer = busy.answer()
             assert answer.status == 200 and answer.headers["connection"] == "close"
-            assert edge.processes["edge.1"].wait(10) == 0
+            assert edge.processes["edge.1"].wait(SOON) == 0
     finally:
         edge.stop()
 

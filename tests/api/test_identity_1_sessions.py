@@ -8,7 +8,7 @@ import pytest
 
 from client import LiveError, User
 from identity_world import PASSWORD, address, claims, signed_in, stranger
-from stack import wait_for
+from stack import SOON, wait_for
 from wsocket import Socket
 
 SIGN_UP = ["/auth/signup", "/auth/register", "/api/auth/register", "/api/auth/signup"]
@@ -266,7 +266,7 @@ def test_sign_out_ends_this_session_and_no_other(stack, sign_up, path):
     second.get("/auth/me", expect=401)           # at once, not soon
     second.post(path, expect=401)
     User(stack.base).post("/auth/refresh", {"refresh_token": second.refresh}, expect=401)
-    assert live.closed.wait(5) and live.close_code == 3500
+    assert live.closed.wait(SOON) and live.close_code == 3500
     assert first.get("/auth/me")["active_sessions_count"] == 1
 
 
@@ -280,9 +280,9 @@ def test_sign_out_everywhere(stack, sign_up, path):
     first.post(path)
     first.get("/auth/me", expect=401)
     for user in others:
-        wait_for(lambda u=user: u.request("GET", "/auth/me").status_code == 401, "the news", 2)
+        wait_for(lambda u=user: u.request("GET", "/auth/me").status_code == 401, "the news", SOON)
         user.post("/auth/refresh", {"refresh_token": user.refresh}, expect=401)
-    assert live.closed.wait(5) and live.close_code == 3500
+    assert live.closed.wait(SOON) and live.close_code == 3500
     again = signed_in(stack, first.user["email"])     # in the same second
     again.get("/auth/me")
 

@@ -5,7 +5,7 @@ import pytest
 from client import User
 from identity_world import (PASSWORD, address, administrator, code, codes, signed_in,
                             stranger)
-from stack import wait_for
+from stack import SOON, wait_for
 
 PROFILE = [("PUT", "/auth/profile"), ("PUT", "/users/me"), ("PUT", "/api/v1/users/me"),
            ("PUT", "/api/users/profile"), ("PATCH", "/users/me"), ("PATCH", "/api/v1/users/me")]
@@ -98,7 +98,7 @@ def test_a_new_password_ends_the_other_sessions(stack, sign_up, verb, path, answ
     done = user.request(verb, path, {"current_password": PASSWORD, "new_password": NEW}, expect=200)
     assert answer is None or done.json() is answer
     user.get("/auth/me")                         # this session stays
-    wait_for(lambda: other.request("GET", "/auth/me").status_code == 401, "the other's end", 2)
+    wait_for(lambda: other.request("GET", "/auth/me").status_code == 401, "the other's end", SOON)
     stranger(stack).post("/auth/signin", {"email": user.user["email"], "password": PASSWORD}, expect=401)
     signed_in(stack, user.user["email"], NEW)
 
@@ -120,7 +120,7 @@ def test_a_forgotten_password_is_set_with_the_code(stack, sign_up, anyone, root)
         assert "confirmation_code" in refused["details"]
     anyone.post(root + "/reset-password",
                 {"email": email, "confirmation_code": secret, "new_password": NEW})
-    wait_for(lambda: user.request("GET", "/auth/me").status_code == 401, "the old session's end", 2)
+    wait_for(lambda: user.request("GET", "/auth/me").status_code == 401, "the old session's end", SOON)
     stranger(stack).post("/auth/signin", {"email": email, "password": PASSWORD}, expect=401)
     signed_in(stack, email, NEW)
     again = anyone.post(root + "/reset-password", {
@@ -252,7 +252,7 @@ def test_a_deleted_account_is_gone_with_all_it_owns(stack, sign_up):
     assert admin.delete(f"/api/v1/users/{user.id}") is True
     wait_for(lambda: user.request("GET", f"/notebooks/{notebook['id']}").status_code == 401,
              "the token's end")
-    assert live.closed.wait(5) and live.close_code == 3500
+    assert live.closed.wait(SOON) and live.close_code == 3500
     User(stack.base).post("/auth/refresh", {"refresh_token": refresh}, expect=401)
     stranger(stack).post("/auth/signin", {"email": user.user["email"], "password": PASSWORD}, expect=401)
     admin.get(f"/api/v1/users/{user.id}", expect=404)

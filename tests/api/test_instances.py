@@ -8,7 +8,7 @@ import httpx
 import pytest
 
 from client import User
-from stack import Stack
+from stack import SOON, Stack
 from wsocket import Closed, Socket
 
 
@@ -50,7 +50,7 @@ def test_signing_out_at_one_edge_is_known_at_the_other(many):
     live = [user.another_live() for _ in range(6)]
     user.post("/auth/signout")
     for connection in live:
-        assert connection.closed.wait(5), "a socket outlived its session"
+        assert connection.closed.wait(SOON), "a socket outlived its session"
     for _ in range(8):                                          # every connection anew: both edges
         User(many.base, user.token).get("/auth/me", expect=401)
     user.close()
@@ -81,7 +81,7 @@ def test_a_ticket_is_good_once_at_whichever_edge(many):
         for thread in threads:
             thread.start()
         for thread in threads:
-            thread.join(15)
+            thread.join(SOON)
         assert sorted(statuses) == [200] + [401] * 5
     user.close()
 

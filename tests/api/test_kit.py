@@ -11,6 +11,7 @@ import uuid
 import pytest
 
 from kit_world import Caller, Failure, World, busbar, wait_for, wire
+from stack import SOON
 
 
 @pytest.fixture(scope="module")
@@ -177,7 +178,7 @@ def test_a_parent_goes_after_its_dependants(world, ann):
     for row in books:
         ann.refused(404, "books.get", {"id": row["id"]})
     other.stop()
-    thread.join(5)
+    thread.join(SOON)
 
 
 def test_a_guarded_transition_happens_once(ann):
@@ -524,7 +525,7 @@ def test_a_write_that_reached_the_wrong_instance_goes_on_to_the_owner(world):
     for caller in callers:
         caller.close()
     second.send_signal(signal.SIGTERM)
-    assert second.wait(15) == 0
+    assert second.wait(SOON) == 0
 
 
 def test_old_events_go_but_never_the_last(world, ann):
@@ -544,7 +545,7 @@ def test_old_events_go_but_never_the_last(world, ann):
     assert read["gap"] == {"from": 3, "to": last - 4, "why": "retention"}
     assert [e["off"] for e in read["events"]] == list(range(last - 3, last + 1))
     trimmer.send_signal(signal.SIGTERM)
-    assert trimmer.wait(15) == 0
+    assert trimmer.wait(SOON) == 0
     assert book(ann)["live"]["off"] == last + 1
 
 
@@ -553,7 +554,7 @@ def test_it_drains_before_it_goes(world, ann):
     ann.call("kit.work")
     world.actor.send_signal(signal.SIGTERM)
     assert [(n, status) for n, status, _ in ann.replies([number])] == [(number, 200)]
-    assert world.actor.wait(15) == 0
+    assert world.actor.wait(SOON) == 0
     world.start_actor()
     wait_for(world.entry, "the next incarnation")
 
@@ -565,7 +566,7 @@ def test_a_wrong_option_or_statement_ends_it_at_once(world):
     first = world.actor
     try:
         second = world.start_actor("kit.2")
-        assert second.wait(15) == 1 and "pages" in world.log()
+        assert second.wait(SOON) == 1 and "pages" in world.log()
     finally:
         world.actor = first
         world.sql("ALTER TABLE kit.books RENAME COLUMN sheets TO pages")

@@ -10,6 +10,7 @@ import pytest
 
 from client import LiveError
 from wsocket import Closed, Socket
+from stack import SOON
 
 
 def make(user, name=None):
@@ -234,7 +235,7 @@ def test_signing_out_ends_the_socket_and_the_token(sign_up):
     live = user.another_live()
     live.subscribe("workspaces")
     user.post("/auth/signout")
-    assert live.closed.wait(5)
+    assert live.closed.wait(SOON)
     assert live.close_code == 3500
     user.get("/auth/me", expect=401)
 

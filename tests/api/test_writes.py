@@ -7,6 +7,7 @@ import uuid
 import pytest
 
 from kit_world import BIN, Caller, World, wait_for
+from stack import SOON
 
 
 @pytest.fixture(scope="module")
@@ -131,4 +132,4 @@ def test_two_instances_number_one_channel(world):
     for user in users:
         assert [off for off, *_ in log(world, f"user:{user}/books")] == list(range(1, 31))
     second.terminate()
-    assert second.wait(15) == 0
+    assert second.wait(SOON) == 0

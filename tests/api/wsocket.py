@@ -5,6 +5,8 @@ import inspect
 
 import websockets
 
+from stack import SOON
+
 #  Version 14 gave the argument another name.
 HEADERS = next(name for name in ("additional_headers", "extra_headers")
                if name in inspect.signature(websockets.connect.__init__).parameters)
@@ -28,7 +30,7 @@ class Socket:
     async def _open(self, url, subprotocol, options):
         return await websockets.connect(url, subprotocols=[subprotocol], max_size=None, **options)
 
-    def _run(self, awaitable, timeout=10):
+    def _run(self, awaitable, timeout=SOON):
         async def bounded():
             return await asyncio.wait_for(awaitable, timeout)
         return self.loop.run_until_complete(bounded())
@@ -36,7 +38,7 @@ class Socket:
     def send(self, data):
         self._run(self.socket.send(data))
 
-    def recv(self, timeout=5):
+    def recv(self, timeout=SOON):
         try:
             return self._run(self.socket.recv(), timeout)
         except websockets.ConnectionClosed:

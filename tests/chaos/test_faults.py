@@ -11,6 +11,7 @@ import uuid
 import pytest
 
 from kit_world import HOME, World, busbar, wait_for, wire
+from stack import SOON
 
 NAMES = re.findall(r'^FAULT \(\w+, "([\w.]+)"', (HOME / "proto" / "fault.def").read_text(), re.M)
 DATABASE = [name for name in NAMES if name.startswith("db.")]
@@ -48,7 +49,7 @@ def ann(world):
 
 def revive(world):
     """Start the next incarnation of what has died."""
-    world.actor.wait(10)
+    world.actor.wait(SOON)
     boot = world.operator.directory.get("kit.1", {}).get("boot")
     world.start_actor()
     wait_for(lambda: (world.entry() or {}).get("boot") not in (None, boot), "the next incarnation")
@@ -153,7 +154,7 @@ def test_unknown_names_and_nonsense_are_refused(world):
     program = pathlib.Path(os.environ.get("BUSBAR_BIN", HOME / "build" / "bin")) / "busbar-broker"
     process = world.spawn([program, "--run-dir", world.directory],
                           env={**os.environ, "BUSBAR_FAULT": "bus.nothing:1"})
-    assert process.wait(10) == 2
+    assert process.wait(SOON) == 2
     assert "bus.nothing: is none of db.dial" in world.log()
 
 

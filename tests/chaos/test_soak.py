@@ -11,6 +11,6 @@ from soak import soak  # noqa: E402
 def test_what_people_use_is_given_back():
     counts, failures, grown, table = soak(8, share=0, warm=6)
     assert not failures, failures[:10]
-    assert not [line for line in grown if " pss:" not in line], (grown, table)
+    assert not [line for line in grown if " memory:" not in line], (grown, table)
     assert all(counts.get(name) for name in ("Writer", "Tab", "Vanisher", "Reader", "Analyst", "Importer",
                                              "Visitor", "Insider")), counts

@@ -15,6 +15,7 @@ import busbar
 from client import Live, LiveError, User
 from identity_world import PASSWORD, address, stranger
 from kernel_world import Notebook
+from stack import SOON
 from wsocket import Closed, Socket
 
 EXPECTED = (httpx.HTTPError, OSError, AssertionError, LiveError, busbar.BusError,
@@ -114,8 +115,8 @@ class Vanisher(Person):
                 f"GET /soak/download?size=5000000 HTTP/1.1\r\n{auth}\r\n",
                 f"POST /soak/upload HTTP/1.1\r\n{auth}Content-Length: 5000000\r\n\r\n" + "x" * 200000,
                 f"GET /executions?limit=1 HTTP/1.1\r\n{auth}Conn"][count % 6]
-        with socket.create_connection((host, int(port)), 5) as raw:
-            raw.settimeout(5)
+        with socket.create_connection((host, int(port)), SOON) as raw:
+            raw.settimeout(SOON)
             raw.sendall(what.encode())
             if count % 6 in (2, 3):
                 raw.recv(1000)
@@ -139,7 +140,7 @@ class Reader(Person):
         headers = {"Authorization": f"Bearer {self.user.token}",
                    "Last-Event-ID": self.last or f"0:{made['live']['epoch']}:0"}
         with httpx.stream("GET", f"{self.user.base}/events", params={"ch": "workspaces"},
-                          headers=headers, trust_env=False, timeout=15) as answer:
+                          headers=headers, trust_env=False, timeout=SOON) as answer:
             assert answer.status_code == 200, answer.status_code
             for line in answer.iter_lines():
                 line = line.rstrip("\n")
@@ -161,7 +162,8 @@ class Analyst(Person):
     def turn(self, count):
         text = self.notebook.run(f"{count} * 2", expect=200)
         assert text["output"] == str(count * 2), text
-        run = self.notebook.begin(f"for n in range(50):\n    print('line', n, '{'x' * 200}', flush=True)")
+        run = self.notebook.begin(f"for n in range(50):\n    print('line', n, '{'x' * 200}', flush=True)",
+                                  expect=(200, 202))       # 200: over already
         live = Live(self.user.base, self.user.token)
         try:
             where = run.answer["live"]
@@ -234,7 +236,7 @@ class Insider(Person):
         with busbar.Client(str(self.crowd.stack.run)) as client:
             subscription = client.subscribe(f"user:{self.user.id}/workspaces")
             made = self.user.post("/workspaces", {"name": f"bus {count}"}, expect=201)
-            while getattr(item := subscription.next(timeout=15), "key", None) != made["id"]:
+            while getattr(item := subscription.next(timeout=SOON), "key", None) != made["id"]:
                 assert not isinstance(item, busbar.Gap), item
             client.call("platform.stats")
         self.user.delete(f"/workspaces/{made['id']}")

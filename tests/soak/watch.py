@@ -18,11 +18,10 @@ GROWTH_SHARE = 0.05
 SLOPE_KIB = 3072
 
 
-def pss_kib(pid):
-    for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
-        if line.startswith("Pss:"):
-            return int(line.split()[1])
-    return 0
+def private_kib(pid):
+    """Its own pages: those it shares change with what others on the machine do."""
+    rollup = Path(f"/proc/{pid}/smaps_rollup").read_text()
+    return sum(int(kib) for kib in re.findall(r"^Private_\w+: +(\d+) kB$", rollup, re.M))
 
 
 def descriptors(pid):
@@ -70,7 +69,7 @@ class Watch:
         pids = {one["slot"]: one["pid"] for one in processes}
         self.pids = self.pids or pids
         for slot, pid in pids.items():
-            row[f"{slot} pss"] = pss_kib(pid)
+            row[f"{slot} memory"] = private_kib(pid)
             row[f"{slot} fds"] = descriptors(pid)
             if slot != "soak_actor":    # Python starts the threads of its pool when it needs them
                 row[f"{slot} threads"] = threads(pid)
@@ -105,14 +104,14 @@ class Watch:
         """What is more than it was, memory apart."""
         return [f"{name}: {rest[name]} at rest in the beginning, {again[name]} at the end"
                 for name in again if name in rest and again[name] > rest[name]
-                and name != "t" and not name.endswith(" pss") and not name.startswith("postgres")]
+                and name != "t" and not name.endswith(" memory") and not name.startswith("postgres")]
 
     def judge(self, rest, again, long):
         """What grew. `rest` and `again` are samples with nobody there: when all were warm, and at the
         end."""
         found = self.above(rest, again)
         for name in again:
-            if name.endswith(" pss") and not name.startswith("postgres"):
+            if name.endswith(" memory") and not name.startswith("postgres"):
                 found.append(self._memory(name, long))
         if self.pids != {one["slot"]: one["pid"] for one in self.stack.processes()}:
             found.append("a process was started again")
@@ -120,10 +119,10 @@ class Watch:
 
     def table(self):
         """Of each process: KiB at a third and at the end, by the hour; descriptors then and at the end."""
-        lines = [f"{'process':14}{'PSS KiB':>10}{'end':>10}{'per hour':>10}{'fds':>7}{'end':>7}"]
+        lines = [f"{'process':14}{'own KiB':>10}{'end':>10}{'per hour':>10}{'fds':>7}{'end':>7}"]
         third = self.rows[len(self.rows) // 3]
-        for name in sorted(name for name in third if name.endswith(" pss")):
-            slot, last = name[:-4], self.rows[-1]
+        for name in sorted(name for name in third if name.endswith(" memory")):
+            slot, last = name.removesuffix(" memory"), self.rows[-1]
             points = [(row["t"], row[name]) for row in self.rows[len(self.rows) // 3:] if name in row]
             lines.append(f"{slot:14}{third[name]:10}{last.get(name, 0):10}"
                          f"{slope(points[::max(1, len(points) // 200)]):+10.0f}"

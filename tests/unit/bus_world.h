@@ -16,7 +16,7 @@
 
 #include "tests/unit/small_broker.h"
 
-#define PATIENCE 10000               //  ms a test waits for what must happen
+#define PATIENCE 30000               //  ms a test waits for what must happen
 #define HELD_MAX 20000
 
 typedef struct {

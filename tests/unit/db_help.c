@@ -8,7 +8,7 @@
 #include "proto/text.h"
 #include "tests/unit/db_help.h"
 
-#define PATIENCE 10000
+#define PATIENCE 60000
 
 static char s_name [64];
 static char s_super [512], s_actor [768];

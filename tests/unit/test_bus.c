@@ -60,7 +60,7 @@ test_a_deadline_is_504_and_cancels (void **state)
     CALL (world, "echo.hold", .ttl = 100);
     UNTIL (world, world->replies == 1);
     int64_t took = world_clock () - start;
-    assert_true (took >= 100 && took < 1000);
+    assert_true (took >= 100 && took < 5000);
     assert_int_equal (world->statuses [504], 1);
     assert_string_equal (world->code, "TIMEOUT");
     UNTIL (world, world->actors [0].cancelled == 1);
@@ -78,9 +78,9 @@ test_deadlines_of_all_lengths_keep_their_order (void **state)
     (void) state;
     world_t *world = world_new ();
     world_open (world, 1, 0);
+    int64_t start = world_clock ();
     for (int i = 0; i < 300; i++)
         CALL (world, "echo.hold", .ttl = 1 + (i * 37) % 700);
-    int64_t start = world_clock ();
     UNTIL (world, world->replies == 300);
     assert_true (world_clock () - start >= 600);
     assert_int_equal (world->statuses [504], 300);

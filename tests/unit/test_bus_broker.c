@@ -86,7 +86,7 @@ test_calls_and_claims (void **state)
 }
 
 static void
-test_a_killed_broker_comes_back_within_a_second (void **state)
+test_a_killed_broker_comes_back (void **state)
 {
     (void) state;
     pid_t broker;
@@ -102,7 +102,7 @@ test_a_killed_broker_comes_back_within_a_second (void **state)
         CALL (world, "echo.back");
         sent++;
         loop_turn (world->loop, 5);
-        assert_true (world_clock () - start < 2000);
+        assert_true (world_clock () - start < PATIENCE);
     }
     UNTIL (world, world->replies == sent);
     assert_int_equal (world->statuses [200], sent);
@@ -292,7 +292,7 @@ main (int argc, char **argv)
     }
     const struct CMUnitTest tests [] = {
         cmocka_unit_test (test_calls_and_claims),
-        cmocka_unit_test (test_a_killed_broker_comes_back_within_a_second),
+        cmocka_unit_test (test_a_killed_broker_comes_back),
         cmocka_unit_test (test_a_conflict_is_refused_with_both_rows),
         cmocka_unit_test (test_relayed_calls),
         cmocka_unit_test (test_who_lost_events_is_subscribed_anew),

@@ -45,7 +45,7 @@ test_idempotent_calls_survive_kill_9 (void **state)
     int64_t start = world_clock ();
     kill_child (world, 0);
     UNTIL (world, world->replies == 200);
-    assert_true (world_clock () - start < 1000);     //  noticed at once, not by silence
+    assert_true (world_clock () - start < 1800);     //  noticed at once, not by silence
     assert_int_equal (world->statuses [200], 200);
     assert_true (bus_stats (world->client)->resent > 0);
     world_close (world);
@@ -237,7 +237,7 @@ test_a_dead_broker_stops_no_call (void **state)
     int64_t start = world_clock ();
     small_open (&world->broker, world->loop, world->zmq, world->endpoint);
     UNTIL (world, world->broker.hellos == 3 && world->ready == 2);
-    assert_true (world_clock () - start < 1000);
+    assert_true (world_clock () - start < 1800);
     assert_int_equal (live (world), 2);
     //  What was in flight all the time is answered still.
     bus_answer (actor->bus, actor->peer, actor->held [0], 202, mp_none, mp_none);

@@ -519,9 +519,9 @@ without_a_connection_nobody_waits_for_long (void **state)
     assert_true (loop_now (ours->loop) - begin < 5000);
     begin = loop_now (ours->loop);
     assert_int_equal (s_query (ours, DB_READ, "echo", P ("r")).code, E_UNAVAILABLE);
-    assert_true (loop_now (ours->loop) - begin < 500);
+    assert_true (loop_now (ours->loop) - begin < 2500);
     help_sql ("ALTER ROLE busbar_unit LOGIN");
-    int64_t end = loop_now (ours->loop) + 10000;
+    int64_t end = loop_now (ours->loop) + 60000;
     while (!db_up (ours->db) && loop_now (ours->loop) < end)
         loop_turn (ours->loop, 50);
     assert_int_equal (s_query (ours, DB_WRITE, "echo", P ("w")).code, E_NONE);
@@ -554,7 +554,7 @@ a_crash_of_the_server_is_survived (void **state)
     assert_true (good >= 100);
     //  Comes back by itself.
     heard_t again = { .code = E_UNAVAILABLE };
-    int64_t end = loop_now (ours->loop) + 10000;
+    int64_t end = loop_now (ours->loop) + 60000;
     while (again.code != E_NONE && loop_now (ours->loop) < end)
         again = s_query (ours, DB_WRITE, "count", NULL, 0);
     assert_int_equal (again.code, E_NONE);
