@@ -65,8 +65,10 @@ typedef struct {
     void (*done) (void *arg, const guest_outcome_t *outcome);
 } guest_calls_t;
 
-//  By its first word: does it change nothing, however it ends? Does it only make room?
+//  By its first word: does it change nothing, however it ends? Has it a plan? Does it only make
+//  room?
 bool guest_reads (const char *sql);
+bool guest_plans (const char *sql);
 bool guest_frees (const char *sql);
 
 //  Run one statement (the extended protocol refuses more than one). Never calls back from in here.

@@ -43,6 +43,14 @@ guest_reads (const char *sql)
 }
 
 bool
+guest_plans (const char *sql)
+{
+    static const char *const words [] = { "select", "values", "table",  "with",
+                                          "insert", "update", "delete", "merge" };
+    return s_begins_with (sql, words, sizeof words / sizeof *words);
+}
+
+bool
 guest_frees (const char *sql)
 {
     static const char *const words [] = { "delete", "drop", "truncate" };

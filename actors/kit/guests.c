@@ -56,10 +56,17 @@ typedef struct {
 } keep_t;
 
 static void
+s_quiet (void *arg, const char *notice)
+{
+    (void) arg, (void) notice;       //  "already exists, skipping"
+}
+
+static void
 s_keep (void *arg)
 {
     keep_t *keep = arg;
     PGconn *conn = PQconnectdb (keep->conninfo);
+    PQsetNoticeProcessor (conn, s_quiet, NULL);
     PGresult *result =
         PQstatus (conn) == CONNECTION_OK
             ? PQexecParams (conn, keep->statement, keep->count, NULL, keep->params, NULL, NULL, 0)

@@ -4,6 +4,7 @@
 #include <stdlib.h>
 
 #include "catalog.h"
+#include "db/guest.h"
 #include "sqltext.h"
 
 #define EXPLAIN_MS 5000
@@ -228,7 +229,8 @@ lineage_note (const engine_run_t *run)
     const source_t *source = run->target;
     bool plans = run->source ? source && source->kind == &connector_postgresql
                              : strcmp (run->engine->name, "postgresql") == 0;
-    if (!plans || run->explain || s_waiting >= WAITING_MAX || !sql_names_tables (run->sql))
+    if (!plans || run->explain || s_waiting >= WAITING_MAX 
+        || !guest_plans (run->sql) || !sql_names_tables (run->sql))
         return;
     note_t *note = xcalloc (1, sizeof *note);
     memcpy (note->user, run->user, sizeof note->user - 1);

@@ -255,27 +255,42 @@ s_pull_all (req_t *req, statement_t *self)
 
 //  ---------------------------------------------------------------- the end
 
-static const struct {
+//  How a statement ends that was not done, and the code where the engine has none.
+typedef struct {
     engine_fault_t fault;
-    const char *state, *detail, *type;
-} s_ends [] = { { FAULT_USER, "failed", NULL, "user" },
-                { FAULT_LIMIT, "failed", NULL, "limit" },
-                { FAULT_PLATFORM, "failed", NULL, "platform" },
-                { FAULT_TIMEOUT, "failed", "timed_out", "timeout" },
-                { FAULT_CANCELLED, "cancelled", NULL, "cancelled" },
-                { FAULT_LOST, "lost", "unconfirmed", "lost" } };
+    const char *state, *detail, *type, *code;
+} ending_t;
+
+static const ending_t s_ends [] = {
+    { FAULT_NONE, "succeeded", NULL, "success", "SUCCESS" },
+    { FAULT_USER, "failed", NULL, "user", "USER_ERROR" },
+    { FAULT_LIMIT, "failed", NULL, "limit", "LIMIT_EXCEEDED" },
+    { FAULT_PLATFORM, "failed", NULL, "platform", "UNAVAILABLE" },
+    { FAULT_TIMEOUT, "failed", "timed_out", "timeout", "TIMED_OUT" },
+    { FAULT_CANCELLED, "cancelled", NULL, "cancelled", "CANCELED" },
+    { FAULT_LOST, "lost", "unconfirmed", "lost", "LOST" } };
+
+static const ending_t *
+s_ending (engine_fault_t fault)
+{
+    size_t n = 0;
+    while (s_ends [n].fault != fault)
+        n++;
+    return &s_ends [n];
+}
 
 static const char *
-s_termination (req_t *req, const char *type, const engine_run_t *run)
+s_termination (req_t *req, const ending_t *ending, const engine_run_t *run)
 {
+    bool failed = ending->fault != FAULT_NONE;
     buf_t *out = req_buf (req);
     buf_puts (out, "{\"type\":");
-    json_quote (text_of (type), out);
-    if (run && run->fault != FAULT_NONE) {
-        buf_puts (out, ",\"code\":");
-        json_quote (text_of (run->code), out);
-        buf_puts (out, ",\"message\":");
-        json_quote (text_of (run->message), out);
+    json_quote (text_of (ending->type), out);
+    buf_puts (out, ",\"code\":");
+    json_quote (text_of (failed && *run->code ? run->code : ending->code), out);
+    buf_puts (out, ",\"message\":");
+    json_quote (text_of (failed ? run->message : "succeeded"), out);
+    if (failed) {
         if (run->hint) {
             buf_puts (out, ",\"hint\":");
             json_quote (text_of (run->hint), out);
@@ -290,21 +305,15 @@ s_termination (req_t *req, const char *type, const engine_run_t *run)
 static CO void
 s_end (req_t *req, statement_t *self, engine_step_t step)
 {
-    writing_t writing = { .statement = self, .req = req, .end = true, .state = "succeeded" };
     const engine_run_t *run = self->run;
-    const char *type = "success";
-    if (step == ENGINE_FAILED)
-        for (size_t n = 0; n < sizeof s_ends / sizeof *s_ends; n++)
-            if (s_ends [n].fault == run->fault) {
-                writing.state = s_ends [n].state;
-                writing.detail = s_ends [n].detail;
-                type = s_ends [n].type;
-            }
+    const ending_t *ending = s_ending (step == ENGINE_FAILED ? run->fault : FAULT_NONE);
+    writing_t writing = { .statement = self, .req = req, .end = true, .state = ending->state,
+                          .detail = ending->detail };
     if (self->aborted && strcmp (writing.state, "cancelled") == 0) {
         writing.state = "aborted";
         writing.detail = "the service was stopped";
     }
-    writing.termination = s_termination (req, type, run);
+    writing.termination = s_termination (req, ending, run);
     //  The last rows and the end are one commit.
     writing.rows = !self->streams && self->columns.size && step == ENGINE_DONE;
     if (writing.rows) {

@@ -2,6 +2,7 @@ DROP FUNCTION platform.statement_listed (platform.statements);
 DROP FUNCTION platform.statement_told (platform.statements);
 DROP FUNCTION platform.statement_brief (platform.statements);
 DROP FUNCTION platform.statement_seen (platform.statements);
+DROP FUNCTION platform.statement_error (platform.statements);
 DROP FUNCTION platform.statement_ms (platform.statements);
 DROP FUNCTION platform.statement_channel (platform.statements);
 DROP TABLE platform.statement_rows;

@@ -104,6 +104,12 @@ LANGUAGE sql STABLE AS $$
     SELECT (extract (epoch FROM s.finished_at - coalesce (s.started_at, s.created_at)) * 1000)::bigint
 $$;
 
+--  Why it did not succeed.
+CREATE FUNCTION platform.statement_error (s platform.statements) RETURNS text
+LANGUAGE sql IMMUTABLE AS $$
+    SELECT CASE WHEN s.state NOT IN ('succeeded', 'expired') THEN s.termination ->> 'message' END
+$$;
+
 --  What is answered of a statement.
 CREATE FUNCTION platform.statement_seen (s platform.statements)
 RETURNS TABLE (id uuid, statement_id uuid, query_text text, engine text, asked text, source_id uuid, cluster_id uuid,
@@ -115,7 +121,8 @@ RETURNS TABLE (id uuid, statement_id uuid, query_text text, engine text, asked t
                expires_at timestamptz, channel text)
 LANGUAGE sql STABLE AS $$
     SELECT s.id, s.id, s.query_text, s.engine, s.asked, s.source_id, s.cluster_id, s.parameters, s.explain, s.row_limit,
-           s.byte_limit, s.timeout, s.state, s.state_detail, s.state_seq, s.termination, s.termination ->> 'message',
+           s.byte_limit, s.timeout, s.state, s.state_detail, s.state_seq, s.termination,
+           platform.statement_error (s),
            CASE WHEN s.finished_at IS NOT NULL THEN s.state IN ('succeeded', 'expired') END,
            s.columns, s.row_count, s.byte_count, s.truncated, s.changed, s.tag, s.progress, s.engine_id, s.info_uri,
            platform.statement_ms (s), base.utc (coalesce (s.finished_at, s.started_at, s.created_at)),
@@ -129,7 +136,7 @@ LANGUAGE sql STABLE AS $$
         'id', s.id, 'statement_id', s.id, 'query_text', left (s.query_text, 2000), 'engine', s.engine,
         'source_id', s.source_id, 'cluster_id', s.cluster_id, 'explain', s.explain,
         'state', s.state, 'state_detail', s.state_detail, 'state_seq', s.state_seq,
-        'termination', s.termination, 'error', s.termination ->> 'message',
+        'termination', s.termination, 'error', platform.statement_error (s),
         'success', CASE WHEN s.finished_at IS NOT NULL THEN s.state IN ('succeeded', 'expired') END,
         'row_count', s.row_count, 'truncated', s.truncated, 'progress', s.progress,
         'executionTime', platform.statement_ms (s), 'created_at', base.utc (s.created_at),

@@ -40,6 +40,7 @@ def test_a_select_is_answered_with_its_rows(ann):
     assert answer["success"] is True and answer["state"] == "succeeded" and answer["engine"] == "postgresql"
     assert answer["data"]["rows"] == [{"one": 1, "text": "x", "nothing": None, "yes": True, "half": 1.5}]
     assert answer["data"]["rowCount"] == 1 and answer["error"] is None
+    assert answer["termination"] == {"type": "success", "code": "SUCCESS", "message": "succeeded"}
     assert answer["data"]["columns"][0] == {"name": "one", "type": "int4"}
     assert answer["executionTime"] >= 0 and answer["timestamp"].endswith("Z")
     assert answer["live"]["ch"].endswith(f"/statements/{answer['statement_id']}")
@@ -68,7 +69,7 @@ def test_odd_columns(ann):
 
 
 @pytest.mark.parametrize("query, code", [
-    ("SELECT 1; SELECT 2", "42601"), ("COPY (SELECT 1) TO STDOUT", ""), ("DO $$ BEGIN END $$", "42501"),
+    ("SELECT 1; SELECT 2", "42601"), ("COPY (SELECT 1) TO STDOUT", "USER_ERROR"), ("DO $$ BEGIN END $$", "42501"),
     ("SELECT pg_read_file('/etc/passwd')", "42501"), ("SELECT pg_advisory_lock(1)", "42501"),
     ("SELECT * FROM pg_stat_activity", "42501"), ("SELECT lo_import('/etc/passwd')", "42501"),
     ("COPY kept FROM PROGRAM 'id'", None), ("SELECT pg_terminate_backend(1)", "42501"), ("SET ROLE postgres", None)])
@@ -232,7 +233,8 @@ def test_cancel_reaches_postgresql(ann):
     assert "state" in ann.delete(path, expect=409)["details"]
     assert ann.post(f"{path}/cancel", expect=(200, 202))["state"] in ("cancelling", "cancelled")
     row = ended(ann, begun, "cancelled", 5)
-    assert row["termination"]["type"] == "cancelled" and row["success"] is False
+    assert (row["termination"]["type"], row["termination"]["code"]) == ("cancelled", "57014")
+    assert row["success"] is False
     assert ann.post(f"{path}/cancel")["state"] == "cancelled"
     ann.delete(path)
     ann.get(path, expect=404)
