@@ -39,7 +39,7 @@ task_ref (req_t *req, task_t *task, const char *ref)
 }
 
 CO void
-task_log (req_t *req, task_t *task, const char *format, ...)
+task_log (req_t *req, const task_t *task, const char *format, ...)
 {
     char text [3000];
     va_list args;

@@ -1,5 +1,6 @@
-//  kind_notebook.c -- all code cells of a notebook, one after the other, in its kernel. Parameters
-//  become variables of it first.
+//  kind_notebook.c -- all code cells of a notebook, one after the other, in a kernel of the
+//  attempt's own: the notebook's kernel, and what stands in it, are left alone. Parameters become
+//  variables behind the cell that is tagged "parameters", or at the beginning.
 
 #include <stdlib.h>
 
@@ -12,8 +13,18 @@ typedef struct {
     req_t *req;
     task_t *task;
     const char *notebook, *language;
+    size_t step;                     //  of those that are run
+    bool opened;                     //  its kernel has been asked for a cell
     task_end_t end;
 } book_t;
+
+//  One cell to be run.
+typedef struct {
+    const char *name;                //  for people
+    const char *id;                  //  the notebook's; NULL: none
+    text_t code;
+    const char *language;
+} step_t;
 
 static CO void
 s_check (req_t *req, mp_t config, const char *where)
@@ -24,15 +35,15 @@ s_check (req_t *req, mp_t config, const char *where)
     may_use (req, "notebooks.get", req_copy (req, id), "notebook_id", "notebook");
 }
 
-//  Where a cell stands: "<position>:<execution>". Earlier ones are done.
+//  Where it stands: "<step>:<execution>". Earlier ones are done.
 static size_t
-s_position (const task_t *task)
+s_begun (const task_t *task)
 {
     return task->ref ? (size_t) strtoul (task->ref, NULL, 10) : 0;
 }
 
 static void
-s_log_output (book_t *self, size_t cell, mp_t answer)
+s_log_output (book_t *self, const char *cell, mp_t answer)
 {
     text_t text = mp_text (mp_get (answer, "output"));
     while (text.size && (text.data [text.size - 1] == '\n' || text.data [text.size - 1] == ' '))
@@ -43,13 +54,13 @@ s_log_output (book_t *self, size_t cell, mp_t answer)
     text.size = cut ? OUTPUT_MAX : text.size;
     while (cut && text.size && !text_utf8 (text))
         text.size--;
-    task_log (self->req, self->task, "cell %zu: %.*s%s", cell, (int) text.size, text.data,
+    task_log (self->req, self->task, "%s: %.*s%s", cell, (int) text.size, text.data,
               cut ? " […]" : "");
 }
 
 //  False: the notebook ends here.
 static CO bool
-s_ended (book_t *self, size_t cell, mp_t answer)
+s_ended (book_t *self, const char *cell, mp_t answer)
 {
     req_t *req = self->req;
     text_t state = mp_text (mp_get (answer, "state")), error = mp_text (mp_get (answer, "error"));
@@ -64,60 +75,87 @@ s_ended (book_t *self, size_t cell, mp_t answer)
                                                                        : TASK_FAILED };
     else
         self->end = (task_end_t) { .code = TASK_FAILED };
-    self->end.message = req_print (req, "cell %zu: %s", cell, why);
+    self->end.message = req_print (req, "%s: %s", cell, why);
     return false;
 }
 
 static mp_t
-s_body (req_t *req, const char *id, text_t code, const char *language, double wait)
+s_body (book_t *self, const step_t *step, double wait)
 {
-    buf_t *body = req_buf (req);
-    mp_put_map (body, id ? 4 : 3);
-    mp_pair_text (body, "code", code);
-    mp_pair_str (body, "language", language);
+    buf_t *body = req_buf (self->req);
+    mp_put_map (body, 6);
+    mp_pair_text (body, "code", step->code);
+    mp_pair_str (body, "language", step->language);
     mp_put_str (body, "wait");
     mp_put_real (body, wait);
-    if (id)
-        mp_pair_str (body, "cellId", id);
+    mp_pair_str (body, "cellId", step->id);
+    mp_pair_str (body, "session", self->task->idem);
+    //  Without the variables of the cells before, a cell is not to run.
+    mp_pair_bool (body, "continues", self->opened);
     return mp_buf (body);
+}
+
+static void
+s_refused (book_t *self, const bus_reply_t *reply)
+{
+    self->end = kind_refused (self->req, reply);
+    if (reply->status == 409 && !mp_empty (mp_get (mp_get (reply->body, "details"), "session"))) {
+        self->end.code = TASK_BROKEN;
+        self->end.why = "DRIVER_ERROR";
+    }
 }
 
 //  Run one cell to its end. It is asked for once more to wait for it: the same key is the same
 //  execution.
 static CO bool
-s_cell (book_t *self, size_t cell, const char *id, text_t code, const char *language)
+s_cell (book_t *self, const step_t *step)
 {
     req_t *req = self->req;
     task_t *task = self->task;
     buf_t *params = req_buf (req), *room = req_buf (req);
     mp_put_map (params, 1);
     mp_pair_str (params, "id", self->notebook);
-    mp_t begin = s_body (req, id, code, language, 0);
-    mp_t wait = s_body (req, id, code, language, POLL);
-    const char *idem = req_print (req, "%s:%zu", task->idem, cell);
+    mp_t begin = s_body (self, step, 0), wait = s_body (self, step, POLL);
+    const char *idem = req_print (req, "%s:%zu", task->idem, self->step);
+    self->opened |= strcmp (step->language, "sql") != 0;
     for (bool first = true;; first = false) {
         bus_reply_t reply = kind_call (req, task, "notebooks.execute", mp_buf (params),
                                        first ? begin : wait, NULL, idem);
         if (reply.status == 0 || reply.status >= 400) {
-            self->end = kind_refused (req, &reply);
+            s_refused (self, &reply);
             return false;
         }
         mp_t answer = json_plain (reply.body, room);
         text_t state = mp_text (mp_get (answer, "state"));
         if (first)
             task_ref (req, task, req_print (
-                req, "%zu:%s", cell,
+                req, "%zu:%s", self->step,
                 req_copy (req, mp_text (mp_get (answer, "execution_id")))));
         if (!text_is (state, "queued") && !text_is (state, "running"))
-            return s_ended (self, cell, answer);
+            return s_ended (self, step->name, answer);
         if (task_abandoned (task))
             return false;
     }
 }
 
+//  The next step, unless it was done before this process began. False: the notebook ends here.
+static CO bool
+s_step (book_t *self, const step_t *step)
+{
+    if (++self->step < s_begun (self->task)) {
+        self->opened |= strcmp (step->language, "sql") != 0;
+        return true;
+    }
+    if (task_cancelled (self->task)) {
+        self->end = (task_end_t) { .code = TASK_CANCELLED };
+        return false;
+    }
+    return s_cell (self, step);
+}
+
 //  What sets variables from the run's parameters.
-static bool
-s_parameters (book_t *self, text_t *code)
+static CO bool
+s_parameters (book_t *self)
 {
     req_t *req = self->req;
     if (mp_count (self->task->parameters) == 0)
@@ -133,33 +171,65 @@ s_parameters (book_t *self, text_t *code)
     json_quote (buf_text (&json), out);
     buf_puts (out, "))");
     buf_free (&json);
-    *code = buf_text (out);
-    return true;
+    return s_step (self, &(step_t) { "parameters", NULL, buf_text (out), "python" });
+}
+
+static bool
+s_is_tagged (mp_t cell)
+{
+    mp_t tags = mp_get (mp_get (cell, "metadata"), "tags");
+    if (mp_empty (tags))
+        tags = mp_get (cell, "tags");
+    for (mp_iter_t it = mp_iter (tags); mp_type (tags) == MP_ARRAY && mp_next (&it);)
+        if (text_is (mp_text (it.value), "parameters"))
+            return true;
+    return false;
+}
+
+static bool
+s_any_tagged (mp_t cells)
+{
+    for (mp_iter_t it = mp_iter (cells); mp_type (cells) == MP_ARRAY && mp_next (&it);)
+        if (s_is_tagged (it.value))
+            return true;
+    return false;
 }
 
 static CO void
 s_cells (book_t *self, mp_t cells)
 {
-    size_t position = 0, from = s_position (self->task);
-    text_t code = { NULL, 0 };
-    if (!s_parameters (self, &code)
-        || (code.size && from == 0 && !s_cell (self, 0, NULL, code, "python")))
+    size_t number = 0;
+    bool given = !s_any_tagged (cells);
+    if (given && !s_parameters (self))
         return;
     for (mp_iter_t it = mp_iter (cells); mp_type (cells) == MP_ARRAY && mp_next (&it);) {
-        text_t type = mp_text (mp_get (it.value, "type")), id = mp_text (mp_get (it.value, "id"));
-        code = mp_text (mp_get (it.value, "content"));
-        position++;
-        if (text_is (type, "markdown") || code.size == 0 || position < from)
-            continue;
-        if (task_cancelled (self->task)) {
-            self->end = (task_end_t) { .code = TASK_CANCELLED };
+        text_t id = mp_text (mp_get (it.value, "id")), type = mp_text (mp_get (it.value, "type"));
+        step_t step = { req_print (self->req, "cell %zu", ++number),
+                        id.size ? req_copy (self->req, id) : NULL,
+                        mp_text (mp_get (it.value, "content")),
+                        text_is (type, "sql") ? "sql" : self->language };
+        bool code = !text_is (type, "markdown") && step.code.size > 0;
+        if (code && !s_step (self, &step))
             return;
+        if (!given && s_is_tagged (it.value)) {
+            given = true;
+            if (!s_parameters (self))
+                return;
         }
-        if (!s_cell (self, position, id.size ? req_copy (self->req, id) : NULL, code,
-                     text_is (type, "sql") ? "sql" : self->language))
-            return;
     }
     self->end = (task_end_t) { .code = TASK_SUCCEEDED };
+}
+
+//  Should nobody hear, kernels ends what is not used for some minutes.
+static CO void
+s_end_session (book_t *self)
+{
+    buf_t *params = req_buf (self->req);
+    mp_put_map (params, 2);
+    mp_pair_str (params, "notebook_id", self->notebook);
+    mp_pair_str (params, "session", self->task->idem);
+    req_call (self->req, "kernels.shutdown", mp_buf (params), mp_none,
+              &(req_call_t) { .user = self->task->user, .idempotent = true, .ttl = 5000 });
 }
 
 static CO task_end_t
@@ -177,6 +247,13 @@ s_run (req_t *req, task_t *task)
     mp_t book = json_plain (reply.body, room);
     self.language = req_copy (req, mp_text (mp_get (book, "language")));
     s_cells (&self, mp_get (mp_get (book, "content"), "cells"));
+    if (self.opened && !task_abandoned (task))
+        s_end_session (&self);
+    //  Where what came out of it can be found.
+    buf_t *result = req_buf (req);
+    mp_put_map (result, 1);
+    mp_pair_str (result, "session", task->idem);
+    self.end.result = mp_buf (result);
     return self.end;
 }
 

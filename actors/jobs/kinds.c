@@ -34,13 +34,21 @@ kind_call (req_t *req, const task_t *task, const char *method, mp_t params, mp_t
 {
     loop_t *loop = jobs.actor->loop;
     int64_t until = loop_now (loop) + CALL_PATIENCE;
+    bool said = false;
     for (int64_t pause = 100;; pause = pause < 2000 ? 2 * pause : pause) {
         bus_reply_t reply = req_call (
             req, method, params, body,
             &(req_call_t) { .user = task->user, .key = key, .idempotency_key = idem,
                             .idempotent = true, .ttl = 20000 });
-        if (!s_is_passing (&reply) || loop_now (loop) > until)
+        //  What has no room now will have some, however long others take.
+        bool full = reply.status == 429;
+        if (!s_is_passing (&reply) || (!full && loop_now (loop) > until))
             return reply;
+        if (full && !said && pause > 1000) {
+            text_t why = mp_text (mp_get (reply.body, "error"));
+            task_log (req, task, "waits: %.*s", (int) why.size, why.size ? why.data : "");
+            said = true;
+        }
         req_sleep (req, pause);
         if (task_abandoned (task) || task_cancelled (task))
             return (bus_reply_t) { 0 };

@@ -66,7 +66,7 @@ const task_kind_t *task_kind (text_t name);
 //  The engine's name of what was begun, kept for a later process.
 CO void task_ref (req_t *req, task_t *task, const char *ref);
 //  A line of the run's log.
-CO void task_log (req_t *req, task_t *task, const char *format, ...)
+CO void task_log (req_t *req, const task_t *task, const char *format, ...)
     __attribute__ ((format (printf, 3, 4)));
 //  The user wants it to end, or its time is over.
 bool task_cancelled (const task_t *task);

@@ -86,7 +86,8 @@ execution_list (req_t *req)
 {
     reply_rows (req, 200,
                 db_rows (req, "executions_list", req_user (req), req_str (req, "notebook_id"),
-                         req_str (req, "state"), req_str (req, "limit")));
+                         req_str (req, "state"), req_str (req, "limit"),
+                        req_str (req, "session")));
 }
 
 //  ---- start ----
@@ -124,8 +125,8 @@ s_attachment (req_t *req)
 
 //  A kernel for it, or the reason why there is none, before anything is written.
 static CO kernel_t *
-s_kernel (req_t *req, const char *notebook, const char *language, const char *owner,
-          const attachment_t *to)
+s_kernel (req_t *req, const char *notebook, const char *session, const char *language,
+          const char *owner, const attachment_t *to)
 {
     kernels_t *kernels = kernels_of (req);
     error_code_t code = E_NONE;
@@ -134,7 +135,11 @@ s_kernel (req_t *req, const char *notebook, const char *language, const char *ow
         fail (req, E_UNAVAILABLE, "kernels are being restarted");
     if (kernels->refusal)
         fail (req, E_UNAVAILABLE, "%s", kernels->refusal);
-    kernel_t *kernel = pool_take (kernels->pool, notebook, language, owner, to, &code, &why);
+    if (session && req_bool (req, "continues")
+        && !pool_find (kernels->pool, notebook, session, language))
+        fail_field (req, E_CONFLICT, "session", "its kernel is not there any more");
+    kernel_t *kernel = pool_take (kernels->pool, notebook, session, language, owner, to, &code,
+                                  &why);
     if (!kernel)
         fail (req, code, "%s", why);
     if (kernel_queued (kernel) >= QUEUE_MAX)
@@ -147,7 +152,7 @@ s_run (req_t *req, const char *id, const char *channel, const attachment_t *to)
 {
     kernels_t *kernels = kernels_of (req);
     const char *notebook = req_str (req, "notebook_id"), *language = req_str (req, "language");
-    const char *owner = req_str (req, "owner");
+    const char *owner = req_str (req, "owner"), *session = req_str (req, "session");
     record_t *record = record_new (kernels, id, channel, notebook, language, owner);
     if (strcmp (language, "sql") == 0) {
         sql_start (record, owner, req_str (req, "code"));
@@ -157,7 +162,8 @@ s_run (req_t *req, const char *id, const char *channel, const attachment_t *to)
     error_code_t code = E_NONE;
     const char *why = "kernels are being restarted";
     kernel_t *kernel = kernels->closing ? NULL
-                     : pool_take (kernels->pool, notebook, language, owner, to, &code, &why);
+                     : pool_take (kernels->pool, notebook, session, language, owner, to, &code,
+                                  &why);
     if (!kernel) {
         buf_t error = { 0 };
         buf_puts (&error, "{\"ename\":\"KernelUnavailable\",\"traceback\":[],\"evalue\":");
@@ -186,7 +192,7 @@ s_begin (req_t *req, const attachment_t *to)
     unit_guard (unit, notebook_key (req, notebook));
     unit_add (unit, "execution_add", owner, user ? user : owner, notebook, req_str (req, "cell_id"),
               req_str (req, "language"), req_str (req, "code"), req_str (req, "audience"),
-              req_actor (req)->slot, idem);
+              req_actor (req)->slot, idem, req_str (req, "session"));
     db_result_t result = unit_try (unit);
     if (claim_is_fence (&result))
         return NULL;
@@ -213,7 +219,7 @@ s_try (req_t *req)
     bool sql = strcmp (language, "sql") == 0;
     const attachment_t *to = sql ? NULL : s_attachment (req);
     if (!sql)
-        s_kernel (req, notebook, language, req_str (req, "owner"), to);
+        s_kernel (req, notebook, req_str (req, "session"), language, req_str (req, "owner"), to);
     else if (sql_full (kernels, req_str (req, "owner")))
         fail (req, E_RATE_LIMITED, "too many SQL cells wait already");
     notebook_take (req, notebook);

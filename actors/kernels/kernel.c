@@ -60,6 +60,7 @@ s_free (kernel_t *self)
     ltimer_end (&self->farewell);
     free (self->language);
     free (self->notebook);
+    free (self->session);
     free (self->user);
     free (self);
 }
@@ -403,12 +404,14 @@ kernel_destroy (kernel_t **self_p)
 }
 
 void
-kernel_assign (kernel_t *self, const char *notebook, const char *user)
+kernel_assign (kernel_t *self, const char *notebook, const char *user, const char *session)
 {
     free (self->notebook);
     free (self->user);
+    free (self->session);
     self->notebook = xstrdup (notebook);
     self->user = xstrdup (user);
+    self->session = xstrdup (session);
     self->used = loop_now (self->conf->loop);
 }
 
@@ -428,6 +431,18 @@ const char *
 kernel_notebook (const kernel_t *self)
 {
     return self->notebook;
+}
+
+const char *
+kernel_session (const kernel_t *self)
+{
+    return self->session;
+}
+
+bool
+kernel_serves (const kernel_t *self, const char *session)
+{
+    return session ? self->session && strcmp (self->session, session) == 0 : !self->session;
 }
 
 const char *

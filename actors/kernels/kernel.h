@@ -69,9 +69,13 @@ kernel_t *kernel_new (const kernel_conf_t *conf, const spec_t *spec, const char 
 //  End everything at once (shutdown of this process): cells are freed, nothing is told.
 void kernel_destroy (kernel_t **self_p);
 
-//  Whom it serves: notebook (with language) and user. Unassigned kernels are the warm pool.
-void kernel_assign (kernel_t *self, const char *notebook, const char *user);
+//  Whom it serves: notebook (with language), user, and which session apart from the notebook's own
+//  (NULL: none). Unassigned kernels are the warm pool.
+void kernel_assign (kernel_t *self, const char *notebook, const char *user, const char *session);
 const char *kernel_notebook (const kernel_t *self);
+const char *kernel_session (const kernel_t *self);
+//  Is that its session? NULL: the notebook's own.
+bool kernel_serves (const kernel_t *self, const char *session);
 const char *kernel_user (const kernel_t *self);
 //  Id of the cluster that it is attached to; empty: none.
 const char *kernel_cluster (const kernel_t *self);

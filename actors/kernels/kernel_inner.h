@@ -9,7 +9,7 @@
 struct kernel {
     const kernel_conf_t *conf;
     const spec_t *spec;
-    char *language, *notebook, *user;
+    char *language, *notebook, *user, *session;
     char id [37];
     const char *state;
     box_t *box;

@@ -53,9 +53,10 @@ kernels_of (req_t *req)
 static void
 s_put_kernel (buf_t *out, const kernel_t *kernel, int64_t now)
 {
-    mp_put_map (out, 7);
+    mp_put_map (out, 8);
     mp_pair_str (out, "id", kernel_id (kernel));
     mp_pair_str (out, "notebook_id", kernel_notebook (kernel));
+    mp_pair_str (out, "session", kernel_session (kernel));
     mp_pair_str (out, "language", kernel_language (kernel));
     mp_pair_str (out, "state", kernel_state (kernel));
     mp_pair_int (out, "queued", (int64_t) kernel_queued (kernel));
@@ -118,30 +119,33 @@ kernels_list (req_t *req)
     reply_mp (req, 200, mp_buf (body));
 }
 
-//  Stop the notebook's kernels; the languages that they spoke, NULL-terminated. NULL: another
-//  instance answered.
+//  Stop the notebook's kernels, or those of one session; the languages that they spoke,
+//  NULL-terminated. NULL: another instance answered.
 static CO const char **
 s_stop (req_t *req, const char *method, const char *why)
 {
     kernels_t *kernels = kernels_of (req);
     const char *notebook = req_str (req, "notebook_id");
+    const char *session = req_has (req, "session") ? req_str (req, "session") : NULL;
     const char **languages = req_alloc (req, 9 * sizeof *languages);
     size_t count = 0;
     kernel_t *kernel;
     for (size_t at = 0; (kernel = pool_each (kernels->pool, &at)) && count < 8;)
         if (kernel_notebook (kernel) && strcmp (kernel_notebook (kernel), notebook) == 0
+            && kernel_serves (kernel, session)
             && strcmp (kernel_state (kernel), "stopping") != 0) {
             if (!s_may (req, kernel))
                 fail (req, E_NOT_FOUND, "no kernel runs for this notebook");
             languages [count++] = req_copy (req, text_of (kernel_language (kernel)));
+            kernel_stop (kernel, why, false);
         }
-    if (count) {
-        pool_stop (kernels->pool, notebook, NULL, why);
+    if (count)
         return languages;
-    }
     buf_t *params = req_buf (req);
-    mp_put_map (params, 1);
+    mp_put_map (params, session ? 2 : 1);
     mp_pair_str (params, "notebook_id", notebook);
+    if (session)
+        mp_pair_str (params, "session", session);
     if (notebook_elsewhere (req, notebook, method, mp_buf (params), mp_none))
         return NULL;
     fail (req, E_NOT_FOUND, "no kernel runs for this notebook");
@@ -171,7 +175,8 @@ kernels_restart (req_t *req)
     size_t mark = mp_open_array (body);
     uint32_t count = 0;
     for (; *languages; languages++)
-        if ((kernel = pool_take (kernels->pool, notebook, *languages, owner, NULL, &code, &why))) {
+        if ((kernel = pool_take (kernels->pool, notebook, NULL, *languages, owner, NULL, &code,
+                                 &why))) {
             s_put_kernel (body, kernel, loop_now (kernels->actor->loop));
             count++;
         }
@@ -185,7 +190,7 @@ static CO void
 s_drop_notebook (req_t *req, const char *notebook)
 {
     kernels_t *kernels = kernels_of (req);
-    pool_stop (kernels->pool, notebook, NULL, "notebook was deleted");
+    pool_stop (kernels->pool, notebook, "notebook was deleted");
     const char *key = notebook_key (req, notebook);
     const char *owner = bus_owner (kernels->actor->bus, text_of (key));
     if (owner && strcmp (owner, kernels->actor->slot) != 0) {
@@ -341,10 +346,13 @@ static const field_t start_fields [] = { { "notebook_id", T_UUID, REQUIRED },
                                         { "wait_ms", T_INT, .min = 0, .max = 3600000, .def = "0" },
                                         { "blocking", T_BOOL, NULLABLE },
                                         { "idempotency_key", T_TEXT, NULLABLE, .max = 255 },
+                                        { "session", T_TEXT, NULLABLE, .max = 500 },
+                                        { "continues", T_BOOL, NULLABLE },
                                         { 0 } };
 
 static const field_t list_fields [] = {
     { "notebook_id", T_UUID, FILTER }, { "state", T_TEXT, FILTER, .max = 32 },
+    { "session", T_TEXT, FILTER, .max = 500 },
     { "limit", T_INT, .min = 1, .max = 1000, .def = "100" }, { 0 } };
 
 static const field_t event_fields [] = { { "from", T_INT, .min = 0, .max = INT64_MAX, .def = "0",
@@ -359,6 +367,11 @@ static const field_t guest_fields [] = { { "user", T_UUID, REQUIRED },
                                         { "again", T_BOOL, .doc = "it could not log in" },
                                         { 0 } };
 static const field_t notebook_fields [] = { { "notebook_id", T_UUID, REQUIRED }, { 0 } };
+static const field_t shutdown_fields [] = {
+    { "notebook_id", T_UUID, REQUIRED },
+    { "session", T_TEXT, .min = 1, .max = 500,
+      .doc = "only those of that session, which is apart from the notebook" },
+    { 0 } };
 
 #define EVENTS                                                                                     \
     "execution.queued|execution.started|execution.stream|execution.display_data|"                  \
@@ -390,7 +403,7 @@ static const route_t routes [] = {
             .spec.in = notebook_fields, .spec.reply = "array",
             .spec.doc = "Give a notebook fresh kernels"),
     ACTION ("kernels.shutdown", "DELETE", "/kernels/:notebook_id", kernels_shutdown,
-            .spec.in = notebook_fields, .spec.doc = "Stop a notebook's kernels"),
+            .spec.in = shutdown_fields, .spec.doc = "Stop a notebook's kernels"),
     ACTION ("guests.open", NULL, NULL, guest_answer, .spec.auth = AUTH_OPERATOR,
             .spec.in = guest_fields, .spec.idempotent = true, .spec.key = "param:user",
             .spec.doc = "A user's login in the guest database"),

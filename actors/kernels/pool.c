@@ -10,6 +10,7 @@
 #define LOOK_EVERY 1000          //  ms between looks at idle kernels and our own size
 #define REFILL_AFTER 300         //  ms: who just took a kernel gets the processor first
 #define REFILL_MAX 60000         //  ms between attempts when reserves die
+#define SESSION_CULL 300000      //  ms: whoever had a session of its own has not come back
 
 struct pool {
     pool_conf_t conf;
@@ -91,6 +92,9 @@ s_idlest (pool_t *self, const char *user)
         kernel_t *kernel = self->kernels [n];
         if (!kernel || !kernel_notebook (kernel) || !kernel_unused (kernel) || s_stopping (kernel))
             continue;
+        //  Its next cell is about to come.
+        if (kernel_session (kernel))
+            continue;
         const char *owner = kernel_user (kernel);
         if (user && (!owner || strcmp (owner, user) != 0))
             continue;
@@ -126,8 +130,11 @@ s_on_look (void *arg)
     int64_t now = loop_now (self->conf.kernel.loop);
     for (size_t n = 0; n < KERNELS_MAX; n++) {
         kernel_t *kernel = self->kernels [n];
+        int64_t most = self->conf.cull;
+        if (kernel && kernel_session (kernel) && most > SESSION_CULL)
+            most = SESSION_CULL;
         if (kernel && kernel_notebook (kernel) && kernel_unused (kernel) && !s_stopping (kernel)
-            && now - kernel_used (kernel) > self->conf.cull)
+            && now - kernel_used (kernel) > most)
             kernel_stop (kernel, "kernel was idle", false);
     }
     s_end_the_loudest (self);
@@ -137,11 +144,12 @@ s_on_look (void *arg)
 //  ---- giving out ----
 
 kernel_t *
-pool_find (pool_t *self, const char *notebook, const char *language)
+pool_find (pool_t *self, const char *notebook, const char *session, const char *language)
 {
     for (size_t n = 0; n < KERNELS_MAX; n++) {
         kernel_t *kernel = self->kernels [n];
         if (kernel && kernel_notebook (kernel) && strcmp (kernel_notebook (kernel), notebook) == 0
+            && kernel_serves (kernel, session)
             && strcmp (kernel_language (kernel), language) == 0 && !s_stopping (kernel))
             return kernel;
     }
@@ -170,11 +178,11 @@ s_refuse (error_code_t *code, const char **why, error_code_t what, const char *t
 }
 
 kernel_t *
-pool_take (pool_t *self, const char *notebook, const char *language, const char *user,
-           const attachment_t *to, error_code_t *code, const char **why)
+pool_take (pool_t *self, const char *notebook, const char *session, const char *language,
+           const char *user, const attachment_t *to, error_code_t *code, const char **why)
 {
     static char text [160];
-    kernel_t *kernel = pool_find (self, notebook, language);
+    kernel_t *kernel = pool_find (self, notebook, session, language);
     if (kernel && strcmp (kernel_cluster (kernel), to ? to->cluster : "") == 0)
         return kernel;
     if (kernel && !kernel_unused (kernel))
@@ -203,20 +211,19 @@ pool_take (pool_t *self, const char *notebook, const char *language, const char 
         kernel = s_start (self, spec, language, to);
     if (!kernel)
         return s_refuse (code, why, E_UNAVAILABLE, "no kernel can be started now");
-    kernel_assign (kernel, notebook, user);
+    kernel_assign (kernel, notebook, user, session);
     if (!ltimer_active (self->refill))
         ltimer_set (self->refill, REFILL_AFTER);
     return kernel;
 }
 
 size_t
-pool_stop (pool_t *self, const char *notebook, const char *language, const char *why)
+pool_stop (pool_t *self, const char *notebook, const char *why)
 {
     size_t count = 0;
     for (size_t n = 0; n < KERNELS_MAX; n++) {
         kernel_t *kernel = self->kernels [n];
         if (!kernel || !kernel_notebook (kernel) || strcmp (kernel_notebook (kernel), notebook) != 0
-            || (language && strcmp (kernel_language (kernel), language) != 0)
             || s_stopping (kernel))
             continue;
         kernel_stop (kernel, why, false);

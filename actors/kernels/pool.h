@@ -27,14 +27,15 @@ void pool_open (pool_t *self);
 //  Stop all of them; new ones are refused.
 void pool_close (pool_t *self, const char *why);
 
-//  The kernel that serves this notebook and language, or a new one: always when it is to be
-//  attached to another cluster (`to`, NULL: to none). NULL: *code and *why say it.
-kernel_t *pool_take (pool_t *self, const char *notebook, const char *language, const char *user,
-                     const attachment_t *to,
+//  The kernel that serves this notebook, session (NULL: the notebook's own) and language, or a new
+//  one: always when it is to be attached to another cluster (`to`, NULL: to none). NULL: *code and
+//  *why say it.
+kernel_t *pool_take (pool_t *self, const char *notebook, const char *session, const char *language,
+                     const char *user, const attachment_t *to,
                      error_code_t *code, const char **why);
-kernel_t *pool_find (pool_t *self, const char *notebook, const char *language);
-//  Stop the kernels of a notebook (a language NULL: of all); how many.
-size_t pool_stop (pool_t *self, const char *notebook, const char *language, const char *why);
+kernel_t *pool_find (pool_t *self, const char *notebook, const char *session, const char *language);
+//  Stop all kernels of a notebook; how many.
+size_t pool_stop (pool_t *self, const char *notebook, const char *why);
 //  For conf.kernel.calls.kernel: a kernel died.
 void pool_forget (pool_t *self, kernel_t *kernel);
 

@@ -49,7 +49,8 @@ kernel_show (kernels_t *kernels, const kernel_t *kernel, const char *state)
 {
     const char *id = kernel_id (kernel), *notebook = kernel_notebook (kernel);
     char key [NOTEBOOK_KEY];
-    if (!notebook || !kernel_user (kernel))
+    //  What people watch is their notebook's own.
+    if (!notebook || !kernel_user (kernel) || kernel_session (kernel))
         return;
     notebook_key_write (key, notebook);
     shown_t *shown = hash_get (kernels->shown, text_of (id));

@@ -20,7 +20,7 @@ execute (req_t *req, const char *notebook, int64_t def_wait)
     }
     int64_t wait = req_wait (req, def_wait);
     buf_t *body = req_buf (req);
-    mp_put_map (body, 11);
+    mp_put_map (body, 13);
     mp_pair_str (body, "notebook_id", row_str (row, "id"));
     mp_pair_str (body, "owner", row_str (row, "user_id"));
     mp_pair_str (body, "user", req_user (req));
@@ -32,6 +32,8 @@ execute (req_t *req, const char *notebook, int64_t def_wait)
     mp_pair_int (body, "wait_ms", wait);
     mp_pair_bool (body, "blocking", def_wait > 0 || wait > 0);
     mp_pair (body, "idempotency_key", req_meta (req, "idempotency_key"));
+    mp_pair_str (body, "session", req_str (req, "session"));
+    mp_pair_bool (body, "continues", req_bool (req, "continues"));
     bus_reply_t reply = req_call (
         req, "executions.start", mp_none, mp_buf (body),
         &(req_call_t){ .key = req_print (req, "notebook:%s", row_str (row, "id")),

@@ -165,3 +165,17 @@ CREATE FUNCTION jobs.cancelled_why (why text) RETURNS jsonb
 LANGUAGE sql IMMUTABLE AS $$
     SELECT jsonb_build_object ('code', 'USER_CANCELED', 'type', 'CLIENT_ERROR', 'message', $1)
 $$;
+
+--  Runs of notebooks have kernels of their own: which one an execution ran in, NULL for the notebook's.
+ALTER TABLE kernels.executions ADD COLUMN session text;
+CREATE INDEX executions_session ON kernels.executions (session) WHERE session IS NOT NULL;
+
+CREATE OR REPLACE FUNCTION kernels.execution_brief (e kernels.executions) RETURNS jsonb
+LANGUAGE sql STABLE AS $$
+    SELECT jsonb_build_object (
+        'id', e.id, 'execution_id', e.id, 'notebook_id', e.notebook_id, 'session', e.session, 'cell_id', e.cell_id,
+        'language', e.language, 'state', e.state, 'execution_count', e.execution_count,
+        'error', kernels.error_text (e.error), 'truncated', e.truncated, 'channel', e.channel,
+        'created_at', base.utc (e.created_at), 'started_at', base.utc (e.started_at),
+        'finished_at', base.utc (e.finished_at))
+$$;

@@ -1,11 +1,11 @@
 -- :name execution_add
 -- $1 owner, $2 who asks, $3 notebook, $4 cell or NULL, $5 language, $6 code, $7 audience, $8 instance,
--- $9 key of a repeatable request or NULL. No row: it began already.
+-- $9 key of a repeatable request or NULL, $10 session or NULL. No row: it began already.
 WITH n AS (SELECT gen_random_uuid () AS id),
      r AS (INSERT INTO executions (id, user_id, requested_by, notebook_id, cell_id, language, code,
-                                   audience, channel, instance, idem, claim)
+                                   audience, channel, instance, idem, session, claim)
            SELECT n.id, $1::uuid, $2::uuid, $3::uuid, $4, $5, $6, $7,
-                  $7 || '/executions/' || n.id, $8, $9,
+                  $7 || '/executions/' || n.id, $8, $9, $10,
                   (SELECT c.number FROM claims c WHERE c.key = 'notebook:' || $3) FROM n
            ON CONFLICT (notebook_id, requested_by, idem) WHERE idem IS NOT NULL DO NOTHING
            RETURNING *)
@@ -70,7 +70,7 @@ SELECT r.id,
 
 -- :name execution_get
 -- $1 caller, NULL for the operator, $2 execution. No row: not there, or not theirs.
-SELECT e.id, e.id AS execution_id, e.notebook_id, e.cell_id, e.cell_id AS "cellId", e.language, e.code,
+SELECT e.id, e.id AS execution_id, e.notebook_id, e.session, e.cell_id, e.cell_id AS "cellId", e.language, e.code,
        e.state, CASE WHEN e.finished_at IS NOT NULL THEN e.state = 'succeeded' END AS success,
        e.execution_count, coalesce (e.output, '') AS output, error_text (e.error) AS error,
        e.error AS error_detail, e.outputs,
@@ -86,19 +86,20 @@ SELECT e.id, e.id AS execution_id, e.notebook_id, e.cell_id, e.cell_id AS "cellI
  WHERE e.id = $2::uuid AND ($1::uuid IS NULL OR e.user_id = $1::uuid OR e.requested_by = $1::uuid)
 
 -- :name executions_list
--- $1 caller, NULL for the operator, $2 notebook or NULL, $3 state or NULL, $4 limit.
-SELECT e.id, e.id AS execution_id, e.notebook_id, e.cell_id, e.cell_id AS "cellId", e.language, e.state,
+-- $1 caller, NULL for the operator, $2 notebook or NULL, $3 state or NULL, $4 limit, $5 session or NULL.
+SELECT e.id, e.id AS execution_id, e.notebook_id, e.session, e.cell_id, e.cell_id AS "cellId", e.language, e.state,
        CASE WHEN e.finished_at IS NOT NULL THEN e.state = 'succeeded' END AS success,
        e.execution_count, error_text (e.error) AS error, e.truncated,
        execution_ms (e) AS "executionTime", e.created_at, e.started_at, e.finished_at, e.channel
   FROM executions e
  WHERE ($1::uuid IS NULL OR e.user_id = $1::uuid OR e.requested_by = $1::uuid)
    AND ($2::uuid IS NULL OR e.notebook_id = $2::uuid) AND ($3::text IS NULL OR e.state = $3)
+   AND ($5::text IS NULL OR e.session = $5)
  ORDER BY e.created_at DESC, e.id DESC LIMIT $4::bigint
 
 -- :name executions_snapshot
 -- $1 user of the audience or NULL, $2 channel: its newest executions, for who begins to listen.
-SELECT e.id, e.id AS execution_id, e.notebook_id, e.cell_id, e.language, e.state, e.execution_count,
+SELECT e.id, e.id AS execution_id, e.notebook_id, e.session, e.cell_id, e.language, e.state, e.execution_count,
        error_text (e.error) AS error, e.truncated, e.channel, e.created_at, e.started_at, e.finished_at
   FROM executions e
  WHERE ($1::uuid IS NULL OR e.user_id = $1::uuid) AND e.audience = split_part ($2, '/', 1)

@@ -5,6 +5,7 @@ import uuid
 import pytest
 
 from jobs_world import done, end, job, notebook, start, until_state
+from stack import wait_for
 
 NOBODY = str(uuid.uuid4())
 
@@ -45,6 +46,49 @@ def test_a_cell_that_fails_ends_the_run(ann):
     assert "never" not in row["logs"]
     assert row["termination"] == {"code": "RUN_EXECUTION_ERROR", "type": "CLIENT_ERROR",
                                   "message": row["error_message"]}
+
+
+def kernels_of(user, book):
+    return {(one["session"], one["state"]) for one in user.get("/kernels")
+            if one["notebook_id"] == book}
+
+
+def test_a_run_has_a_kernel_of_its_own(ann):
+    """It knows nothing of what a person does at the notebook, nor they of it; then it goes."""
+    book = notebook(ann, "print('known' if 'mine' in globals () else 'unknown'); mine = 'job'",
+                    "print(mine)")
+    ann.post(f"/notebooks/{book}/execute?wait=60", {"code": "mine = 'person'"}, expect=200,
+             timeout=80)
+    row = done(ann, job(ann, notebook_id=book))
+    assert row["status"] == "success" and "unknown" in row["logs"] and "job" in row["logs"]
+    session = row["tasks"][0]["result"]["session"]
+    assert session.startswith(row["id"])
+    body = ann.post(f"/notebooks/{book}/execute?wait=60", {"code": "print(mine)"}, expect=200,
+                    timeout=80)
+    assert body["output"].strip() == "person"
+    wait_for(lambda: {one for one, state in kernels_of(ann, book) if state != "stopping"} == {None},
+             "the end of the run's kernel", 20, 0.1)
+    #  What came out of it is kept with it, and is not the notebook's.
+    kept = ann.get(f"/executions?session={session}")
+    assert sorted(one["cell_id"] for one in kept) == ["c1", "c2"]
+    assert ann.get(f"/executions/{kept[0]['id']}")["output"].strip() == "job"
+    assert {one["session"] for one in ann.get(f"/executions?notebook_id={book}")} == {None, session}
+
+
+def test_parameters_come_behind_the_cell_that_has_their_defaults(ann):
+    book = notebook(ann, {"id": "p", "type": "code", "content": "day = 'none'; count = 1",
+                          "metadata": {"tags": ["parameters"]}}, "print(day, count)")
+    assert "none 1" in done(ann, job(ann, notebook_id=book))["logs"]
+    row = done(ann, job(ann, notebook_id=book, parameters={"count": 7}), day="mon")
+    assert "mon 7" in row["logs"], row["logs"]
+
+
+def test_a_session_that_is_not_there_is_not_gone_on_with(ann):
+    book = notebook(ann, "1")
+    answer = ann.post(f"/notebooks/{book}/execute",
+                      {"code": "1", "session": "none", "continues": True}, expect=409)
+    assert "session" in answer["details"]
+    ann.request("DELETE", f"/kernels/{book}?session=none", expect=404)
 
 
 FAILS_ONCE = ("CREATE TABLE IF NOT EXISTS tries_{0} (n int)", "INSERT INTO tries_{0} VALUES (1)",
