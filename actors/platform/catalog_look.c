@@ -69,7 +69,8 @@ s_put_cell (look_t *look, cell_t cell)
     if (cell.text.size > PREVIEW_CELL) {
         look->truncated = true;
         cell.text.size = PREVIEW_CELL;
-        while (cell.kind != CELL_BYTES && ((unsigned char) cell.text.data [cell.text.size] & 0xc0) == 0x80)
+        while (cell.kind != CELL_BYTES
+               && ((unsigned char) cell.text.data [cell.text.size] & 0xc0) == 0x80)
             cell.text.size--;
         if (cell.kind == CELL_JSON)
             cell.kind = CELL_TEXT;

@@ -72,6 +72,7 @@ typedef struct connector connector_t;
 typedef struct {
     const char *allow;           //  host:port, comma list that passes the guard, or NULL
     const char *sqlite_root;     //  or NULL: no SQLite files
+    const char *ca_file;         //  whose signatures count
 } reach_t;
 
 typedef struct {

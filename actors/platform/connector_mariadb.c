@@ -43,6 +43,8 @@ s_options (contact_t *self, MYSQL *mysql)
     mysql_options (mysql, MYSQL_SET_CHARSET_NAME, "utf8mb4");
     mysql_options (mysql, MYSQL_OPT_LOCAL_INFILE, &off);
     mysql_options (mysql, MYSQL_OPT_RECONNECT, &no);
+    //  Newer libraries do it by default, and by the address instead of the name.
+    mysql_options (mysql, MYSQL_OPT_SSL_VERIFY_SERVER_CERT, &no);
     if (strcmp (contact_text (self, "sslmode"), "require") == 0)
         mysql_options (mysql, MYSQL_OPT_SSL_ENFORCE, &yes);
     //  Passwords in the clear are only for a connection that is not.

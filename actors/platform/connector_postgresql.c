@@ -10,8 +10,8 @@
 #include "connector_postgresql.h"
 #include "sip.h"
 
+#define NO_FILE "/dev/null/none"
 #define GRACE 5000           //  ms for a cancelled statement to end before we hang up
-#define CA_FILE "/etc/ssl/certs/ca-certificates.crt"
 
 static const config_field_t s_fields [] = {
     { "host", NULL, CONFIG_REQUIRED | CONFIG_ADDRESS },
@@ -46,6 +46,8 @@ s_message (PGconn *conn, char *text, size_t size)
 static PGconn *
 s_start (contact_t *self)
 {
+    //  Where there is a file, "require" would look into it, too.
+    bool verify = strcmp (contact_text (self, "sslmode"), "verify-full") == 0;
     const struct {
         const char *name, *value;
     } words [] = {
@@ -56,7 +58,7 @@ s_start (contact_t *self)
         { "user", contact_text (self, "user") },
         { "password", contact_text (self, "password") },
         { "sslmode", contact_text (self, "sslmode") },
-        { "sslrootcert", CA_FILE },
+        { "sslrootcert", verify ? self->reach.ca_file : NO_FILE },
         { "gssencmode", "disable" },
         { "passfile", "/dev/null" },
         { "client_encoding", "UTF8" },

@@ -88,6 +88,7 @@ s_set (CURL *easy, transfer_t *transfer, const ask_t *ask)
     curl_easy_setopt (easy, CURLOPT_PROTOCOLS_STR, "http,https");
     curl_easy_setopt (easy, CURLOPT_NOSIGNAL, 1L);
     curl_easy_setopt (easy, CURLOPT_PROXY, "");
+    curl_easy_setopt (easy, CURLOPT_CAINFO, transfer->contact->reach.ca_file);
     curl_easy_setopt (easy, CURLOPT_NETRC, (long) CURL_NETRC_IGNORED);
     curl_easy_setopt (easy, CURLOPT_FOLLOWLOCATION, 0L);
     curl_easy_setopt (easy, CURLOPT_TIMEOUT_MS, (long) contact_left (transfer->contact) + 1);

@@ -14,7 +14,8 @@ typedef struct {
     size_t arrived;          //  bytes from the server; whoever counts sets it back
 } sip_t;
 
-//  Of an established connection; `fd` keeps its number, and its owner. False: no descriptor is left.
+//  Of an established connection; `fd` keeps its number, and its owner. False: no descriptor is
+//  left.
 bool sip_begin (sip_t *self, int fd);
 //  Carry what there is, and wait until libpq has something to read: as contact_wait; 0 also when
 //  the connection is broken.

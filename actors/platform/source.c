@@ -145,7 +145,8 @@ source_contact (req_t *req, const source_t *source, bool read_only, int64_t ms)
     actor_t *actor = req_actor (req);
     const char *root = actor_opt (actor, "sqlite-root");
     reach_t reach = { .allow = actor_opt (actor, "source-allow"),
-                      .sqlite_root = root && *root ? root : NULL };
+                      .sqlite_root = root && *root ? root : NULL,
+                      .ca_file = actor_opt (actor, "source-ca") };
     contact_t *self = contact_new (source->kind, source->config, &reach, ms);
     self->read_only = read_only;
     return self;

@@ -58,6 +58,8 @@ engine_sources_t source_engine;
 #define SOURCE_OPTIONS                                                                          \
     { "source-allow", OPT_STR, "", 0, NULL,                                                     \
       "host:port,… of data sources on private addresses that users may reach" },                \
+    { "source-ca", OPT_STR, "/etc/ssl/certs/ca-certificates.crt", 0, NULL,                      \
+      "file of the certificates by which servers of data sources are known" },                  \
     { "source-test-timeout", OPT_INT, "10", 0, NULL,                                            \
       "seconds after which a data source that is tried out has failed" },                       \
     { "sqlite-root", OPT_STR, "", 0, NULL,                                                      \

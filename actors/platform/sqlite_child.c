@@ -1,4 +1,5 @@
-//  sqlite_child.c -- the process that opens one SQLite file for its parent, and runs what it is told.
+//  sqlite_child.c -- the process that opens one SQLite file for its parent, and runs what it is
+//  told.
 
 #include <errno.h>
 #include <signal.h>

@@ -1,5 +1,5 @@
-//  sqlite_child.h -- SQLite in a process of its own. It shares the memory and the processor of nobody:
-//  some statements cannot be stopped but by its end, and what they use up is its own.
+//  sqlite_child.h -- SQLite in a process of its own. It shares the memory and the processor of
+//  nobody: some statements cannot be stopped but by its end, and what they use up is its own.
 //
 //  Both sides say frames: four bytes of size, and so much MessagePack, an array whose first value
 //  is a number from here. Texts are binary, for a file may hold anything.

@@ -25,17 +25,20 @@ def ordinary_user():
 
 
 class MariaDB:
-    """Superuser `root` by Unix socket; `statements` run at first start."""
+    """Superuser `root` by Unix socket; `statements` run at first start. TLS with `pair`, (certificate, key)."""
 
-    def __init__(self, statements=""):
+    def __init__(self, statements="", pair=None):
         self.directory = pathlib.Path(tempfile.mkdtemp(prefix="bbm", dir="/tmp"))
         self.port = free_port()
         self.socket = self.directory / "s"
         self.user = ordinary_user()
         data = self.directory / "data"
         data.mkdir()
+        self.tls = []
+        if pair:
+            self.tls = [f"--ssl-{name}={shutil.copy(path, self.directory)}" for name, path in zip(("cert", "key"), pair)]
         if self.user:
-            for path in (self.directory, data):
+            for path in (self.directory, *self.directory.iterdir()):
                 os.chown(path, self.user.pw_uid, self.user.pw_gid)
         self._as_user(["mariadb-install-db", "--no-defaults", f"--datadir={data}",
                        "--auth-root-authentication-method=normal", "--skip-test-db"], check=True)
@@ -56,7 +59,7 @@ class MariaDB:
             [SERVER, "--no-defaults", f"--datadir={data}", f"--port={self.port}",
              f"--socket={self.socket}", f"--pid-file={self.directory / 'pid'}",
              "--bind-address=127.0.0.1", "--innodb-buffer-pool-size=16M", "--innodb-log-file-size=8M",
-             "--performance-schema=OFF", "--skip-name-resolve", "--innodb-flush-method=fsync"],
+             "--performance-schema=OFF", "--skip-name-resolve", "--innodb-flush-method=fsync", *self.tls],
             stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, **switch)
 
     def ask(self, statements, check=True):

@@ -8,6 +8,8 @@ import shutil
 import socket
 import socketserver
 import sqlite3
+import ssl
+import subprocess
 import tempfile
 import threading
 import urllib.parse
@@ -132,12 +134,36 @@ class Handler(http.server.BaseHTTPRequestHandler):
         return self._answer(404, "")
 
 
+def openssl(*arguments):
+    subprocess.run(["openssl", *map(str, arguments)], check=True, capture_output=True, timeout=60)
+
+
+def authority(directory, name):
+    """A certificate authority of its own: its file, and what it says of 127.0.0.1: (certificate, key)."""
+    paths = [directory / f"{name}.{part}" for part in ("ca", "ca-key", "csr", "crt", "key", "ext")]
+    root, root_key, request, cert, key, extension = paths
+    openssl("req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-noenc", "-days", "2",
+            "-subj", f"/CN={name}", "-keyout", root_key, "-out", root)
+    openssl("req", "-new", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-noenc", "-subj", "/CN=localhost",
+            "-keyout", key, "-out", request)
+    extension.write_text("subjectAltName=IP:127.0.0.1,DNS:localhost")
+    openssl("x509", "-req", "-in", request, "-CA", root, "-CAkey", root_key, "-CAcreateserial", "-days", "2",
+            "-extfile", extension, "-out", cert)
+    root.chmod(0o644)
+    return root, (cert, key)
+
+
 class Web(socketserver.ThreadingMixIn, http.server.HTTPServer):
     daemon_threads = True
 
-    def __init__(self):
+    def __init__(self, pair=None):
         super().__init__(("127.0.0.1", free_port()), Handler)
         self.asked = []
+        if pair:
+            context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+            context.load_cert_chain(*pair)
+            #  The shake of hands belongs to the thread of the connection.
+            self.socket = context.wrap_socket(self.socket, server_side=True, do_handshake_on_connect=False)
         self.port = self.server_address[1]
         threading.Thread(target=self.serve_forever, daemon=True).start()
 
@@ -167,7 +193,12 @@ class World:
     def __init__(self):
         self.parts, self.users = [], []
         self.web, self.mute, self.heard = self._keep(Web()), self._keep(Mute()), self._keep(Mute())
-        self.maria = self._keep(MariaDB(MARIA))
+        self.keys = pathlib.Path(tempfile.mkdtemp(prefix="bbk", dir="/tmp"))
+        self.keys.chmod(0o755)
+        self.ca, self.pair = authority(self.keys, "ours")
+        _, self.strange_pair = authority(self.keys, "strange")
+        self.secure, self.strange = self._keep(Web(self.pair)), self._keep(Web(self.strange_pair))
+        self.maria = self._keep(MariaDB(MARIA, self.pair))
         self.pg = TemporaryPostgres(tcp=True).start()
         with self.pg.connect() as db, db.cursor() as cursor:
             cursor.execute(POSTGRES)
@@ -177,10 +208,24 @@ class World:
         self._sqlite()
         self.closed = free_port()
         allowed = ",".join(f"127.0.0.1:{port}" for port in
-                           (self.web.port, self.mute.port, self.heard.port, self.maria.port, self.pg.port, self.closed))
+                           (self.web.port, self.secure.port, self.strange.port, self.mute.port, self.heard.port, self.maria.port, self.pg.port, self.closed))
         self.stack = Stack(f"--set=platform.source-allow={allowed}", f"--set=platform.sqlite-root={self.files}",
-                           "--set=edge.limit-heavy=0", "--set=platform.source-test-timeout=3")
+                           f"--set=platform.source-ca={self.ca}", "--set=edge.limit-heavy=0", "--set=platform.source-test-timeout=3")
         self.stack.wait()
+
+    def encrypt(self, pair):
+        """PostgreSQL with TLS from now on; None: without."""
+        for name, path in zip(("server.crt", "server.key"), pair or ()):
+            there = pathlib.Path(self.pg.data) / name
+            there.write_bytes(path.read_bytes())
+            there.chmod(0o600)
+            if self.pg.user:
+                shutil.chown(there, self.pg.user)
+        db = self.pg.connect()
+        with db.cursor() as cursor:
+            cursor.execute(f"ALTER SYSTEM SET ssl = {'on' if pair else 'off'}")
+            cursor.execute("SELECT pg_reload_conf ()")
+        db.close()
 
     def _keep(self, part):
         self.parts.append(part)
@@ -222,7 +267,7 @@ class World:
         self.pg.close()
         for part in self.parts:
             part.stop()
-        for directory in (self.files, self.outside):
+        for directory in (self.files, self.outside, self.keys):
             shutil.rmtree(directory, ignore_errors=True)
         return code
 
