@@ -27,21 +27,10 @@ if str(PACKAGE) not in sys.path:
 
 import busbar  # noqa: E402
 from busbar import wire  # noqa: E402
-from stack import SOON  # noqa: E402
+from stack import SOON, wait_for  # noqa: E402
 
 BIN = pathlib.Path(os.environ.get("BUSBAR_BIN", HOME / "build" / "bin"))
 SECRET = "a secret of the tests that is long enough"
-
-
-def wait_for(condition, what, patience=10.0):
-    """The first true value of condition(), or a failure that names what was waited for."""
-    deadline = time.monotonic() + patience
-    while True:
-        value = condition()
-        if value:
-            return value
-        assert time.monotonic() < deadline, f"waited {patience} s in vain for {what}"
-        threading.Event().wait(0.005)
 
 
 def free_port():

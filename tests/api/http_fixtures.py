@@ -16,7 +16,7 @@ import sys
 import tempfile
 import time
 
-from stack import SOON
+from stack import SOON, wait_for
 
 HOME = pathlib.Path(__file__).resolve().parents[2]
 BIN = pathlib.Path(os.environ.get("BUSBAR_BIN", HOME / "build" / "bin"))
@@ -35,16 +35,6 @@ def token(user="ann", *, jti="t1", life=3600, secret=SECRET, alg="HS256", **clai
                            **claims}).encode())
     mac = hmac.new(secret.encode(), f"{head}.{body}".encode(), hashlib.sha256).digest()
     return f"{head}.{body}.{b64(mac)}"
-
-
-def wait_for(condition, seconds=10, what="condition"):
-    end = time.monotonic() + seconds
-    while True:
-        value = condition()
-        if value:
-            return value
-        assert time.monotonic() < end, f"{what} did not come true in {seconds} s"
-        time.sleep(0.02)
 
 
 class Answer:

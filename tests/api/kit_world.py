@@ -20,7 +20,7 @@ sys.path.insert(0, str(HOME / "proto" / "python"))
 
 import busbar  # noqa: E402
 from busbar import wire  # noqa: E402
-from stack import SOON  # noqa: E402
+from stack import SOON, wait_for  # noqa: E402
 
 SCHEMA = """
 SELECT base.actor_install ('kit');
@@ -39,16 +39,6 @@ CREATE TABLE kit.books (
 ALTER TABLE kit.books RENAME CONSTRAINT books_user_id_code_key TO books_code_key;
 ALTER ROLE busbar_kit PASSWORD 'kit of the tests';
 """
-
-
-def wait_for(condition, what, seconds=15):
-    end = time.monotonic() + seconds
-    while True:
-        value = condition()
-        if value:
-            return value
-        assert time.monotonic() < end, f"waited {seconds} s in vain for {what}"
-        time.sleep(0.01)
 
 
 class Failure(Exception):

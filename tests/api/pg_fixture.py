@@ -21,8 +21,8 @@ import sys
 import tempfile
 import time
 
-START_PATIENCE = 20.0
-STOP_PATIENCE = 10.0
+START_PATIENCE = 60.0
+STOP_PATIENCE = 30.0
 
 SETTINGS = {
     "fsync": "off",                         # a test's data may die with the machine

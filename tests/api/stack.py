@@ -16,7 +16,8 @@ import time
 HOME = pathlib.Path(__file__).resolve().parents[2]
 BIN = pathlib.Path(os.environ.get("BUSBAR_BIN", HOME / "build" / "bin"))
 PATIENCE = float(os.environ.get("BUSBAR_TEST_PATIENCE", "60"))
-SOON = PATIENCE / 4                         # for one answer or event
+SLOWER = max(1.0, PATIENCE / 60)             # than a system that nothing watches
+SOON = 15 * SLOWER                           # for one answer or event
 
 #  Sign-ups of a test run are many and come from one address; their passwords need no strength.
 EASY = ("identity.bcrypt-cost=4", "edge.limit-sign-in=0", "edge.limit-mail=0")
@@ -35,8 +36,10 @@ def free_port():
             return port
 
 
-def wait_for(condition, what, patience=15.0, pause=0.02):
-    """The first true value of condition(), or a failure that names what was waited for."""
+def wait_for(condition, what="a condition", patience=15.0, pause=0.02):
+    """The first true value of condition(), or a failure that names what was waited for. The patience is
+    for a system that nothing watches."""
+    patience *= SLOWER
     deadline = time.monotonic() + patience
     while True:
         value = condition()
@@ -122,7 +125,7 @@ class Stack:
         os.kill(pid, signo)
         return pid
 
-    def wait_restarted(self, name, old_pid, patience=SOON):
+    def wait_restarted(self, name, old_pid, patience=15.0):
         """Until the supervisor lists a new pid for it."""
         return wait_for(lambda: next((row["pid"] for row in self.processes()
                                       if name in (row["name"], row["slot"])

@@ -7,7 +7,7 @@ import urllib.parse
 import uuid
 
 from identity_world import PASSWORD, address, administrator, signed_in
-from stack import SOON, wait_for
+from stack import wait_for
 
 MEMBER = {"org member": 403, "org admin": 200}
 ADMIN = {"officer": 200, "superuser": 200}
@@ -321,7 +321,7 @@ class World:
     def dying(self, name):
         """That asker, when all edges have heard of the end."""
         asker = self.dead[name]
-        wait_for(lambda: not asker.is_in(), f"the end of: {name}", SOON)
+        wait_for(lambda: not asker.is_in(), f"the end of: {name}")
         return asker
 
     def body(self, wall):

@@ -111,7 +111,7 @@ def test_a_revocation_reaches_the_edge_as_an_event(edge):
     assert edge.get("/me", token=mine).status == 200
     with busbar.Client(edge.run) as bus:
         bus.call("identity.revoke", {"jti": "revoked-by-event", "user": "vic"})
-    wait_for(lambda: edge.get("/me", token=mine).status == 401, 2, "revocation")
+    wait_for(lambda: edge.get("/me", token=mine).status == 401, "revocation", 2)
 
 
 def test_sign_in_is_limited_per_account_and_per_address():
@@ -159,10 +159,10 @@ def test_when_identity_is_silent_nobody_gets_in():
         assert edge.get("/me", token=mine).status == 200
         edge.kill("identity.1")
         assert edge.get("/me", token=mine).status == 200
-        wait_for(lambda: edge.get("/me", token=mine).status == 503, 40, "failing closed")
+        wait_for(lambda: edge.get("/me", token=mine).status == 503, "failing closed", 40)
         assert edge.get("/health/ready").status == 503
         assert edge.get("/open").status == 200
         edge.actor("identity")
-        wait_for(lambda: edge.get("/me", token=mine).status == 200, 15, "open again")
+        wait_for(lambda: edge.get("/me", token=mine).status == 200, "open again")
     finally:
         edge.stop()

@@ -280,7 +280,7 @@ def test_sign_out_everywhere(stack, sign_up, path):
     first.post(path)
     first.get("/auth/me", expect=401)
     for user in others:
-        wait_for(lambda u=user: u.request("GET", "/auth/me").status_code == 401, "the news", SOON)
+        wait_for(lambda u=user: u.request("GET", "/auth/me").status_code == 401, "the news")
         user.post("/auth/refresh", {"refresh_token": user.refresh}, expect=401)
     assert live.closed.wait(SOON) and live.close_code == 3500
     again = signed_in(stack, first.user["email"])     # in the same second

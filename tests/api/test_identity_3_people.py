@@ -86,7 +86,7 @@ def test_an_administrator_makes_and_changes_users(stack, admin):
     user = signed_in(stack, email)
     changed = admin.put(f"/api/v1/users/{made['id']}", {"full_name": "Changed", "role": "analyst"})
     assert (changed["full_name"], changed["role"]) == ("Changed", "analyst")
-    wait_for(lambda: user.request("GET", "/auth/me").status_code == 401, "the old role's end", SOON)
+    wait_for(lambda: user.request("GET", "/auth/me").status_code == 401, "the old role's end")
     assert claims(signed_in(stack, email).token)["role"] == "analyst"
     admin.patch(f"/users/{made['id']}", {"password": "New-password-9"})
     signed_in(stack, email, "New-password-9")
@@ -154,7 +154,7 @@ def test_status_and_role_routes(stack, admin, sign_up):
     path = f"/admin/users/{user.id}"
     assert admin.put(f"{path}/status", {"is_active": False}) == \
         {"status": "success", "user_id": user.id, "is_active": False}
-    wait_for(lambda: user.request("GET", "/auth/me").status_code == 401, "the token's end", SOON)
+    wait_for(lambda: user.request("GET", "/auth/me").status_code == 401, "the token's end")
     refused = User(stack.base).request("POST", "/auth/signin", {
         "email": user.user["email"], "password": PASSWORD}, expect=403)
     assert refused.json()["detail"] == "account is inactive"
@@ -331,7 +331,7 @@ def test_an_api_key_is_its_user(stack, sign_up):
     live.subscribe("workspaces")
     assert user.delete(f"/api-keys/{made['id']}")["message"] == "Deleted"
     for client in (by_bearer, by_header):
-        wait_for(lambda c=client: c.request("GET", "/auth/me").status_code == 401, "its end", SOON)
+        wait_for(lambda c=client: c.request("GET", "/auth/me").status_code == 401, "its end")
     assert live.closed.wait(SOON) and live.close_code == 3500
     assert user.get("/api-keys") == []
     user.delete(f"/api-keys/{made['id']}", expect=404)
@@ -371,7 +371,7 @@ def test_an_api_key_ends_with_its_user(stack, admin, sign_up):
     client = User(stack.base, key)
     client.get("/auth/me")
     admin.put(f"/admin/users/{user.id}/status", {"is_active": False})
-    wait_for(lambda: client.request("GET", "/auth/me").status_code == 401, "the key's end", SOON)
+    wait_for(lambda: client.request("GET", "/auth/me").status_code == 401, "the key's end")
 
 
 # ---------------------------------------------------------------- the rest

@@ -9,7 +9,7 @@ import uuid
 import pytest
 
 from client import User
-from stack import SOON, Stack, free_port, wait_for
+from stack import Stack, free_port, wait_for
 
 PASSWORD = "Correct-horse-7-battery"
 
@@ -106,7 +106,7 @@ def test_an_address_is_proved_and_a_password_recovered_by_mail(mailed):
     code = re.search(r"Code: (\S+)", message_to(mailed, address, "Reset").get_payload()).group(1)
     user.post("/auth/reset-password", {"email": address, "confirmation_code": code,
                                        "new_password": "Another-horse-8"})
-    wait_for(lambda: user.request("GET", "/auth/me").status_code == 401, "the old session's end", SOON)
+    wait_for(lambda: user.request("GET", "/auth/me").status_code == 401, "the old session's end")
     assert user.post("/auth/signin", {"email": address, "password": "Another-horse-8"})["token"]
     user.close()
 

@@ -2,7 +2,7 @@
 
 import time
 
-from load import below, cpu_seconds, memory_kb
+from load import below, memory_kb
 from rows import Line, at_most, mid, say
 
 SETTLE, WATCHED = 3, 20                     # seconds

@@ -91,7 +91,7 @@ def test_connections_that_are_dropped_leave_no_descriptor(edge):
         if n % 2:
             raw.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
         raw.close()
-    wait_for(lambda: files(edge) <= before + 2, 10, "descriptors closed")
+    wait_for(lambda: files(edge) <= before + 2, "descriptors closed")
 
 
 def test_fd_limit_leaves_health_answering():

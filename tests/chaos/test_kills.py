@@ -10,12 +10,12 @@ import pytest
 
 from kernel_world import Notebook
 from kills import BusViewer, EventViewer, Load, SocketViewer, all_up, now, serves
-from stack import PATIENCE, wait_for
+from stack import SLOWER, wait_for
 
 COUNTER = "import time\nfor n in range({}):\n    print(n, flush=True)\n    time.sleep(0.02)"
 
 
-LOST = 2 * max(1, PATIENCE / 60)                # s; more for a system under sanitizers
+LOST = 2 * SLOWER                               # s
 
 
 def counted(count):
