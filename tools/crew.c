@@ -24,6 +24,7 @@ static const struct {
     { "anon-key",              "anon_key",              "identity storage tables" },
     { "admin-password",        "admin_password",        "identity" },
     { "smtp-password",         "smtp_password",         "identity jobs costs" },
+    { "trino-password",        "trino_password",        "platform" },
     { "aws-access-key-id",     "aws_access_key_id",     "clusters jobs costs fleet storage chat" },
     { "aws-secret-access-key", "aws_secret_access_key", "clusters jobs costs fleet storage chat" },
     { "aws-session-token",     "aws_session_token",     "clusters jobs costs fleet storage chat" },

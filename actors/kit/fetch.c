@@ -306,6 +306,8 @@ s_start (job_t *job)
     }
     curl_easy_setopt (easy, CURLOPT_USERNAME, what->user);
     curl_easy_setopt (easy, CURLOPT_PASSWORD, what->password);
+    if (what->ca)
+        curl_easy_setopt (easy, CURLOPT_CAINFO, what->ca);
     if (what->sigv4)
         curl_easy_setopt (easy, CURLOPT_AWS_SIGV4, what->sigv4);
     if (what->mail_to)

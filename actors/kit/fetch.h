@@ -16,7 +16,9 @@ typedef struct {
     //  hears each header of the answer (may be NULL); name and value are borrowed
     void (*header) (void *arg, text_t name, text_t value);
     void *arg;
-    //  mail: url smtp://…, from, to, user, password
+    //  file of the authorities to trust, instead of the system's; NULL: those
+    const char *ca;
+    //  mail: url smtp://…, from, to; user and password there, or of Basic authentication
     const char *mail_from, *mail_to, *user, *password;
     //  "aws:amz:<region>:<service>": signed with user (key id) and password (its secret)
     const char *sigv4;

@@ -4,6 +4,7 @@
 #include <stdlib.h>
 
 #include "actors/kit/fetch.h"
+#include "source.h"
 #include "statement.h"
 #include "trino_page.h"
 #include "trino_session.h"
@@ -15,12 +16,20 @@
 #define HEADERS 96
 #define LOOK 1000
 
+//  Where it is and who we are there: as the operator's settings say, or a data source.
+typedef struct {
+    const char *url, *user, *password, *catalog, *schema, *ca;   //  NULL: none
+    const char *allow;           //  host:port,… on private addresses; NULL: the url's own
+    const char *session;         //  whose
+    const char *trouble;         //  why it cannot be used
+} place_t;
+
 //  One request, in a context of its own: what it reads is given back with it. Freed by whoever is
 //  last, it or who asked.
 typedef struct {
     req_t *asker;                //  NULL: nobody wants to know any more
     const char *method;
-    char *url, *allow, *body;
+    char *url, *allow, *body, *user, *password, *ca;
     char *headers [HEADERS];
     size_t header_count;
     trino_session_t *session;
@@ -31,6 +40,7 @@ typedef struct {
 } ask_t;
 
 typedef struct {
+    place_t place;
     char *base, *allow;          //  "http://host:port", "host:port"
     char *next;                  //  NULL: no more
     trino_session_t *session;
@@ -62,6 +72,11 @@ s_ask_free (ask_t *ask)
     free (ask->url);
     free (ask->allow);
     free (ask->body);
+    free (ask->user);
+    free (ask->ca);
+    if (ask->password)
+        explicit_bzero (ask->password, strlen (ask->password));
+    free (ask->password);
     buf_free (&ask->answer);
     free (ask);
 }
@@ -92,7 +107,9 @@ s_ask_run (req_t *req)
                                                .headers = (const char *const *) ask->headers,
                                                .body = text_of (ask->body), .timeout = REQUEST,
                                                .max = PAGE_BYTES, .allow = ask->allow,
-                                               .header = s_hear, .arg = ask->session });
+                                               .header = s_hear, .arg = ask->session,
+                                               .user = ask->user, .password = ask->password,
+                                               .ca = ask->ca });
     ask->status = answer.status;
     buf_put (&ask->answer, answer.body.data, answer.body.size);
     snprintf (ask->error, sizeof ask->error, "%s", answer.error ? answer.error : "");
@@ -107,10 +124,9 @@ s_add (void *arg, const char *header)
 }
 
 static void
-s_add_option (ask_t *ask, actor_t *actor, const char *option, const char *header)
+s_add_value (ask_t *ask, const char *value, const char *header)
 {
-    const char *value = actor_opt (actor, option);
-    if (!value || !*value || trino_session_has (ask->session, header))
+    if (!value || trino_session_has (ask->session, header))
         return;
     char *text = text_format ("%s: %s", header, value);
     s_add (ask, text);
@@ -122,12 +138,14 @@ static ask_t *
 s_ask (engine_run_t *run, const char *method, const char *url, const char *body)
 {
     trino_run_t *self = run->state;
-    actor_t *actor = req_actor (run->req);
+    const place_t *place = &self->place;
     ask_t *ask = xcalloc (1, sizeof *ask);
     *ask = (ask_t) { .asker = run->req, .method = method, .url = xstrdup (url),
                      .allow = xstrdup (self->allow), .body = xstrdup (body ? body : ""),
-                     .session = self->session };
-    s_add_option (ask, actor, "trino-user", "X-Trino-User");
+                     .session = self->session,
+                     .user = xstrdup (place->password ? place->user : NULL),
+                     .password = xstrdup (place->password), .ca = xstrdup (place->ca) };
+    s_add_value (ask, place->user, "X-Trino-User");
     s_add (ask, "X-Trino-Source: busbar");
     if (body) {
         s_add (ask, "Content-Type: text/plain; charset=utf-8");
@@ -135,11 +153,11 @@ s_ask (engine_run_t *run, const char *method, const char *url, const char *body)
         s_add (ask, "X-Trino-Time-Zone: UTC");
         s_add (ask, req_print (run->req, "X-Trino-Trace-Token: %s", run->id));
         s_add (ask, req_print (run->req, "X-Trino-Client-Tags: user-%s", run->user));
-        s_add_option (ask, actor, "trino-catalog", "X-Trino-Catalog");
-        s_add_option (ask, actor, "trino-schema", "X-Trino-Schema");
+        s_add_value (ask, place->catalog, "X-Trino-Catalog");
+        s_add_value (ask, place->schema, "X-Trino-Schema");
         trino_session_each (self->session, s_add, ask);
     }
-    if (!actor_spawn (actor, s_ask_run, ask)) {
+    if (!actor_spawn (req_actor (run->req), s_ask_run, ask)) {
         snprintf (ask->error, sizeof ask->error, "too much goes on at once");
         ask->done = true;
     }
@@ -329,18 +347,62 @@ s_take (engine_run_t *run, buf_t *rows, size_t *count)
 
 //  Its scheme, host and port.
 static bool
-s_place (trino_run_t *self, const char *url)
+s_set_base (trino_run_t *self)
 {
-    const char *host = strstr (url, "://");
+    const char *url = self->place.url, *host = strstr (url, "://");
     if (!host)
         return false;
     host += 3;
     size_t size = strcspn (host, "/?#");
     bool port = memchr (host, ':', size) != NULL;
     self->base = text_format ("%.*s", (int) (host - url + (ptrdiff_t) size), url);
-    self->allow = text_format ("%.*s%s", (int) size, host,
-                               port ? "" : strncmp (url, "https", 5) == 0 ? ":443" : ":80");
+    if (self->place.allow)
+        self->allow = xstrdup (self->place.allow);
+    else
+        self->allow = text_format ("%.*s%s", (int) size, host,
+                                   port ? "" : strncmp (url, "https", 5) == 0 ? ":443" : ":80");
     return true;
+}
+
+static const char *
+s_option (actor_t *actor, const char *name)
+{
+    const char *value = actor_opt (actor, name);
+    return value && *value ? value : NULL;
+}
+
+static place_t
+s_place_of_settings (actor_t *actor, const char *user)
+{
+    place_t place = { .url = s_option (actor, "trino-url"), .user = s_option (actor, "trino-user"),
+                      .password = actor_secret (actor, "trino_password"),
+                      .catalog = s_option (actor, "trino-catalog"),
+                      .schema = s_option (actor, "trino-schema"),
+                      .ca = s_option (actor, "trino-ca"), .session = user };
+    if (!strstr (place.url, "://"))
+        place.trouble = "platform.trino-url is no address";
+    else if (place.password && strncmp (place.url, "https:", 6) != 0)
+        place.trouble = "TRINO_PASSWORD is only sent to a platform.trino-url of https";
+    return place;
+}
+
+//  What it has set is remembered apart from what is set at other places.
+static place_t
+s_place_of_source (req_t *req, const char *user, const source_t *source)
+{
+    bool https = strcmp (source_text (source, "sslmode"), "require") == 0;
+    const char *host = source_text (source, "host"), *port = source_text (source, "port");
+    bool six = strchr (host, ':'), usual = strcmp (port, https ? "443" : "80") == 0;
+    place_t place = {
+        .url = req_print (req, "http%s://%s%s%s%s%s", https ? "s" : "", six ? "[" : "", host,
+                          six ? "]" : "", usual ? "" : ":", usual ? "" : port),
+        .user = source_text (source, "user"), .password = source_text (source, "password"),
+        .catalog = source_text (source, "database"), .ca = actor_opt (req_actor (req), "source-ca"),
+        .allow = actor_opt (req_actor (req), "source-allow"),
+        .session = req_print (req, "%s/%s", user, source->id) };
+    if (place.password && !https)
+        place.trouble = "data source: a password is only sent with sslmode require";
+    return place;
 }
 
 static CO engine_step_t
@@ -350,9 +412,12 @@ s_open (engine_run_t *run)
     trino_run_t *self = run->state = xcalloc (1, sizeof *self);
     self->until = loop_now (actor->loop) + run->deadline;
     self->patience = 1000 * strtoll (actor_opt (actor, "trino-patience"), NULL, 10);
-    self->session = trino_session (run->user);
-    if (!s_place (self, actor_opt (actor, "trino-url")))
-        return engine_fail (run, FAULT_PLATFORM, "BAD_SETTING", "platform.trino-url is no address");
+    self->place = run->source ? s_place_of_source (run->req, run->user, run->target)
+                              : s_place_of_settings (actor, run->user);
+    self->session = trino_session (self->place.session);
+    if (self->place.trouble || !s_set_base (self))
+        return engine_fail (run, run->source ? FAULT_USER : FAULT_PLATFORM, "BAD_SETTING", "%s",
+                            self->place.trouble);
     const char *sql = trino_text (run);
     if (!sql)
         return engine_fail (run, FAULT_USER, "INVALID_PARAMETER_USAGE",

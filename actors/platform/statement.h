@@ -173,6 +173,7 @@ CO void queries_of_workspace_gone (req_t *req, const char *workspace);
 #define STATEMENT_OPTIONS                                                                          \
     { "trino-url", OPT_STR, NULL, 0, NULL, "address of a Trino coordinator, http or https" },      \
     { "trino-user", OPT_STR, "busbar", 0, NULL, "as whom statements run there" },                  \
+    { "trino-ca", OPT_STR, NULL, 0, NULL, "file of the authorities to trust there" },              \
     { "trino-catalog", OPT_STR, NULL, 0, NULL, "catalog of unqualified names there" },             \
     { "trino-schema", OPT_STR, NULL, 0, NULL, "schema of unqualified names there" },               \
     { "trino-patience", OPT_INT, "30", 0, NULL, "seconds that an absent Trino is asked again" },   \

@@ -1,10 +1,13 @@
-"""Trino as an engine, against recorded dialogues: rows, errors, garbage, silence, death."""
+"""Trino as an engine, against recorded dialogues: rows, errors, garbage, silence, death; and over TLS."""
+
+import base64
+import subprocess
 
 import pytest
 
 from client import User
 from conftest import PASSWORD
-from stack import Stack, wait_for
+from stack import Stack, shared, wait_for
 from trino_dialogue import Trino
 
 
@@ -121,3 +124,77 @@ def test_one_that_does_not_confirm_stays_cancelling_and_is_lost(ann):
     assert ann.get(path)["state"] == "cancelling"
     wait_for(lambda: ann.get(path)["state"] == "lost", "the end", patience=20)
     assert ann.get(path)["termination"]["type"] == "lost"
+
+
+#  ---------------------------------------------------------------- TLS, a password, and our own death
+
+PASSWORD_THERE = "pass:word of ours"
+
+
+@pytest.fixture(scope="module")
+def certificate(tmp_path_factory):
+    place = tmp_path_factory.mktemp("trino")
+    key, certificate = place / "key.pem", place / "certificate.pem"
+    subprocess.run(["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=trino",
+                    "-addext", "subjectAltName=IP:127.0.0.1", "-keyout", str(key), "-out", str(certificate)],
+                   check=True, capture_output=True)
+    shared(place)
+    return certificate, key
+
+
+@pytest.fixture(scope="module")
+def secured(certificate):
+    server = Trino(certificate, "Basic " + base64.b64encode(f"analyst:{PASSWORD_THERE}".encode()).decode())
+    yield server
+    server.stop()
+
+
+@pytest.fixture(scope="module")
+def walled(secured, certificate):
+    stack = Stack(f"--set=platform.trino-url={secured.base}", "--set=platform.trino-user=analyst",
+                  f"--set=platform.trino-ca={certificate[0]}", "--set=platform.trino-patience=1",
+                  environment={"TRINO_PASSWORD": PASSWORD_THERE}).wait()
+    yield stack
+    secured.release.set()
+    assert stack.stop() == 0
+
+
+@pytest.fixture(scope="module")
+def tom(walled):
+    user = User(walled.base)
+    user.token = user.post("/auth/signup", {"email": "tom@example.org", "password": PASSWORD, "name": "tom"},
+                           expect=(200, 201))["token"]
+    yield user
+    user.close()
+
+
+def test_over_tls_with_a_password(tom, secured):
+    answer = execute(tom, "SELECT n, word FROM t -- rows")
+    assert answer["success"] and answer["data"]["rowCount"] == 3, answer
+    assert all(headers["Authorization"] == secured.basic for _, _, headers, _ in secured.seen)
+    assert PASSWORD_THERE not in str(tom.get(f"/statements/{answer['statement_id']}"))
+
+
+def test_a_password_that_is_refused_is_told_without_it(tom, secured):
+    basic, secured.basic = secured.basic, "Basic other"
+    answer = execute(tom, "SELECT 1 -- rows")
+    secured.basic = basic
+    assert (answer["termination"]["type"], answer["error"]) == ("platform", "trino answered 401")
+
+
+def test_killed_while_trino_works_it_is_lost_and_says_so(tom, walled):
+    """What runs at Trino is not taken up again: whoever knows of the statement hears that nobody waits for it, and
+    what Trino calls it."""
+    begun = execute(tom, "SELECT 4 -- endless", wait=0, expect=202, row_limit=1000000)
+    path = f"/statements/{begun['statement_id']}"
+    wait_for(lambda: tom.get(path)["engine_id"], "Trino's own id", 20)
+    walled.wait_restarted("platform", walled.kill("platform"))
+
+    def lost():
+        answer = tom.request("GET", path)
+        return answer.status_code == 200 and answer.json()["state"] == "lost" and answer.json()
+    row = wait_for(lost, "it to be lost", 20)
+    assert row["termination"] == {"type": "lost", "code": "RESTARTED", "message": "the process that ran it is gone"}
+    assert row["engine_id"] == "20260101_000000_00001_abcde" and row["success"] is False
+    wait_for(lambda: tom.request("POST", "/queries/execute", {"query": "SELECT n -- rows", "engine": "trino"})
+             .status_code == 200, "the service to be back")

@@ -3,6 +3,7 @@
 
 import http.server
 import json
+import ssl
 import threading
 
 
@@ -43,13 +44,19 @@ DIALOGUES = {
 
 
 class Trino(http.server.ThreadingHTTPServer):
-    """Serves on a free port of loopback; `seen` is what was asked: (verb, path, headers, body)."""
+    """Serves on a free port of loopback; `seen` is what was asked: (verb, path, headers, body). With a certificate
+    (and its key) over TLS; `basic` is the Authorization that it wants then."""
 
     daemon_threads = True
 
-    def __init__(self):
+    def __init__(self, certificate=None, basic=None):
         super().__init__(("127.0.0.1", 0), Handler)
-        self.base = f"http://127.0.0.1:{self.server_port}"
+        self.base = f"http{'s' if certificate else ''}://127.0.0.1:{self.server_port}"
+        self.basic = basic
+        if certificate:
+            context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+            context.load_cert_chain(*certificate)
+            self.socket = context.wrap_socket(self.socket, server_side=True, do_handshake_on_connect=False)
         self.seen, self.statements, self.deleted = [], [], set()
         self.dead, self.headers = False, {}
         self.release = threading.Event()
@@ -79,6 +86,9 @@ class Handler(http.server.BaseHTTPRequestHandler):
     def do_POST(self):
         text = self.rfile.read(int(self.headers["Content-Length"])).decode()
         self._saw(text)
+        if self.server.basic and self.headers["Authorization"] != self.server.basic:
+            self._send(401, b"who are you?")
+            return
         self.server.statements.append(Statement(text))
         self._step(len(self.server.statements) - 1)
 
