@@ -161,12 +161,12 @@ typedef struct {
     const char *user, *password;
     const char *sigv4;           //  "aws:amz:eu-west-1:s3", with user and password as its keys
     bool tls;
-} ask_t;
-int web_ask (contact_t *self, ask_t *ask, buf_t *answer, char type [80]);
+} web_ask_t;
+int web_ask (contact_t *self, web_ask_t *ask, buf_t *answer, char type [80]);
 //  Host and port of a URL; false: none of http or https.
 bool web_where (contact_t *self, const char *url, char *host, size_t size, char port [8]);
 //  Steps of a first request: tls, auth and what else the status says.
-bool web_steps (contact_t *self, const ask_t *ask, int status);
+bool web_steps (contact_t *self, const web_ask_t *ask, int status);
 
 //  A cell as JSON, on one line.
 void cell_put (buf_t *out, const cell_t *cell);

@@ -30,7 +30,7 @@ s_open (contact_t *self)
     document_t *document = self->handle = xcalloc (1, sizeof *document);
     const char *secret = contact_text (self, "authorization");
     char *header = secret ? text_format ("Authorization: %s", secret) : NULL;
-    ask_t ask = { .url = contact_text (self, "url"),
+    web_ask_t ask = { .url = contact_text (self, "url"),
                   .headers = (const char *const []){ header, NULL },
                   .user = contact_text (self, "user"),
                   .password = contact_text (self, "password") };

@@ -61,7 +61,7 @@ s_put_encoded (buf_t *out, const char *text, bool slashes)
 
 //  Path-style, which every store understands. `key` NULL: the listing.
 static int
-s_ask (contact_t *self, const char *key, buf_t *answer, ask_t *ask)
+s_ask (contact_t *self, const char *key, buf_t *answer, web_ask_t *ask)
 {
     store_t *store = self->handle;
     static const char *const headers [] = { "x-amz-content-sha256: " EMPTY_SHA256, NULL };
@@ -82,9 +82,10 @@ s_ask (contact_t *self, const char *key, buf_t *answer, ask_t *ask)
     buf_putc (&url, 0);
     if (contact_text (self, "access_key"))
         scheme = text_format ("aws:amz:%s:s3", contact_text (self, "region"));
-    *ask = (ask_t) { .url = (char *) url.data, .sigv4 = scheme, .headers = scheme ? headers : NULL,
-                     .user = contact_text (self, "access_key"),
-                     .password = contact_text (self, "secret_key") };
+    *ask = (web_ask_t) { .url = (char *) url.data, .sigv4 = scheme,
+                         .headers = scheme ? headers : NULL,
+                         .user = contact_text (self, "access_key"),
+                         .password = contact_text (self, "secret_key") };
     int status = web_ask (self, ask, answer, store->type);
     //  Its steps ask for the scheme alone.
     ask->url = strncasecmp ((char *) url.data, "https:", 6) == 0 ? "https:" : "http:";
@@ -97,7 +98,7 @@ static bool
 s_open (contact_t *self)
 {
     store_t *store = self->handle = xcalloc (1, sizeof *store);
-    ask_t ask;
+    web_ask_t ask;
     int status = s_ask (self, NULL, &store->listing, &ask);
     if (!web_steps (self, &ask, status))
         return false;
@@ -175,7 +176,7 @@ s_read (contact_t *self, const char *table, const sink_t *sink)
 {
     store_t *store = self->handle;
     const char *dot = strrchr (table, '.');
-    ask_t ask;
+    web_ask_t ask;
     buf_clear (&store->object);
     int status = s_ask (self, table, &store->object, &ask);
     if (status == 0)

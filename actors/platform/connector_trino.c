@@ -23,7 +23,7 @@ s_ask (contact_t *self, const char *url, const char *sql, buf_t *answer, buf_t *
 {
     char user [300], type [80], error [100], *password = (char *) contact_text (self, "password");
     snprintf (user, sizeof user, "X-Trino-User: %s", contact_text (self, "user"));
-    ask_t ask = { .url = url, .body = text_of (sql),
+    web_ask_t ask = { .url = url, .body = text_of (sql),
                   .headers = (const char *const []) { user, "X-Trino-Source: busbar", NULL },
                   .user = password ? contact_text (self, "user") : NULL, .password = password };
     int status = 503;
@@ -74,8 +74,13 @@ s_open (contact_t *self)
     char *base = text_format ("http%s://%s%s%s:%s", https ? "s" : "", six ? "[" : "",
                               contact_text (self, "host"), six ? "]" : "", self->port);
     char *info = text_format ("%s/v1/info", base);
+    if (contact_text (self, "password") && !https) {
+        free (info);
+        free (base);
+        return contact_step_bad (self, "auth", "a password is only sent with sslmode require");
+    }
     int status = s_ask (self, info, NULL, &answer, &value);
-    ask_t ask = { .url = base };
+    web_ask_t ask = { .url = base };
     bool good = web_steps (self, &ask, status);
     if (good && mp_is_none (mp_get (mp_of (value.data, value.size), "nodeVersion")))
         good = contact_step_bad (self, "auth", "the server does not answer as Trino does");

@@ -82,7 +82,7 @@ s_look (void *arg, curl_off_t a, curl_off_t b, curl_off_t c, curl_off_t d)
 }
 
 static void
-s_set (CURL *easy, transfer_t *transfer, const ask_t *ask)
+s_set (CURL *easy, transfer_t *transfer, const web_ask_t *ask)
 {
     curl_easy_setopt (easy, CURLOPT_URL, ask->url);
     curl_easy_setopt (easy, CURLOPT_PROTOCOLS_STR, "http,https");
@@ -110,7 +110,7 @@ s_set (CURL *easy, transfer_t *transfer, const ask_t *ask)
 }
 
 static int
-s_failed (contact_t *self, transfer_t *transfer, ask_t *ask, CURLcode code)
+s_failed (contact_t *self, transfer_t *transfer, web_ask_t *ask, CURLcode code)
 {
     if (transfer->refused)
         contact_fail (self, "", "address is not allowed");
@@ -127,7 +127,7 @@ s_failed (contact_t *self, transfer_t *transfer, ask_t *ask, CURLcode code)
 }
 
 int
-web_ask (contact_t *self, ask_t *ask, buf_t *answer, char type [80])
+web_ask (contact_t *self, web_ask_t *ask, buf_t *answer, char type [80])
 {
     transfer_t transfer = { .contact = self, .answer = answer };
     struct curl_slist *headers = NULL, *pinned = NULL;
@@ -160,7 +160,7 @@ web_ask (contact_t *self, ask_t *ask, buf_t *answer, char type [80])
 }
 
 bool
-web_steps (contact_t *self, const ask_t *ask, int status)
+web_steps (contact_t *self, const web_ask_t *ask, int status)
 {
     bool https = strncasecmp (ask->url, "https:", 6) == 0;
     if (status == 0)

@@ -22,6 +22,9 @@ typedef struct {
 extern const resource_t data_source;
 extern const field_t source_test_in [], source_test_out [];
 
+//  A value of its config, or what it is by default; NULL: none.
+const char *source_text (const source_t *source, const char *name);
+
 //  source_config.c: `connection_config` checked, with secrets taken out and sealed.
 //  Values of the map into `config`, by position in the kind's fields; fails the request with what
 //  is wrong, `config` keeps what the map does not give.

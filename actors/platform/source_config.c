@@ -112,6 +112,13 @@ s_effective (const connector_t *kind, const char *const *config, int n)
     return value ? value : "";
 }
 
+const char *
+source_text (const source_t *source, const char *name)
+{
+    int n = s_position (source->kind, text_of (name));
+    return n < 0 ? NULL : source->config [n] ? source->config [n] : source->kind->fields [n].def;
+}
+
 void
 source_change_config (req_t *req, const connector_t *kind, mp_t map, bool whole,
                       const char **config)

@@ -6,6 +6,7 @@
 #include <stdlib.h>
 
 #include "source.h"
+#include "statement.h"
 
 #define QUIET 250            //  ms after which a pull answers with what there is
 
@@ -349,6 +350,8 @@ source_engine (req_t *req, const char *user, const char *source_id, void **targe
     source_t *source = req_alloc (req, sizeof *source);
     source_load (req, user, source_id, "source_id", source);
     *target = source;
+    if (source->kind == &connector_trino)
+        return &engine_trino;
     for (size_t n = 0; n < sizeof s_engines / sizeof *s_engines; n++)
         if (strcmp (s_engines [n].name, source->kind->name) == 0)
             return &s_engines [n];

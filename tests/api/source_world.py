@@ -1,5 +1,6 @@
 """Real servers for data sources: PostgreSQL, MariaDB, an HTTP server with an S3-like corner, SQLite files."""
 
+import base64
 import hashlib
 import hmac
 import http.server
@@ -21,6 +22,7 @@ from client import User
 from mariadb_fixture import MariaDB
 from pg_fixture import TemporaryPostgres
 from stack import Stack, free_port
+from trino_dialogue import Trino
 
 PASSWORD = "s3cr3t-Of-The-Source"
 S3_KEY, S3_SECRET = "AKIDEXAMPLE", "wJalrXUtnFEMI-K7MDENG-bPxRfiCYEXAMPLEKEY"
@@ -198,6 +200,8 @@ class World:
         self.ca, self.pair = authority(self.keys, "ours")
         _, self.strange_pair = authority(self.keys, "strange")
         self.secure, self.strange = self._keep(Web(self.pair)), self._keep(Web(self.strange_pair))
+        self.trino = self._keep(Trino())
+        self.trino_tls = self._keep(Trino(self.pair, "Basic " + base64.b64encode(f"ann:{PASSWORD}".encode()).decode()))
         self.maria = self._keep(MariaDB(MARIA, self.pair))
         self.pg = TemporaryPostgres(tcp=True).start()
         with self.pg.connect() as db, db.cursor() as cursor:
@@ -208,7 +212,8 @@ class World:
         self._sqlite()
         self.closed = free_port()
         allowed = ",".join(f"127.0.0.1:{port}" for port in
-                           (self.web.port, self.secure.port, self.strange.port, self.mute.port, self.heard.port, self.maria.port, self.pg.port, self.closed))
+                           (self.web.port, self.secure.port, self.strange.port, self.trino.server_port,
+                            self.trino_tls.server_port, self.mute.port, self.heard.port, self.maria.port, self.pg.port, self.closed))
         self.stack = Stack(f"--set=platform.source-allow={allowed}", f"--set=platform.sqlite-root={self.files}",
                            f"--set=platform.source-ca={self.ca}", "--set=edge.limit-heavy=0", "--set=platform.source-test-timeout=3")
         self.stack.wait()
