@@ -38,11 +38,12 @@ def root():
 def installed(root):
     """A system running from there, with an actor of its examples."""
     settings = root / "etc/busbar/busbar.env"
-    settings.write_text(settings.read_text() + "ENVIRONMENT=installed\n")
+    settings.write_text(settings.read_text() + "ENVIRONMENT=installed\n"
+                        'BUSBAR_SET="platform.spark-url=http://spark.example.org\\nclusters.local-workers=3"\n')
     patch = pytest.MonkeyPatch()
     patch.setattr(tree, "BIN", root / "usr/bin")
     system = tree.Stack("--actor", str(root / "usr/share/busbar/tools/examples/hello_actor.py"),
-                        environment={"BUSBAR_HOME": ""})
+                        environment={"BUSBAR_HOME": ""}, easy=False)     # flags would win over BUSBAR_SET
     yield system.wait()
     assert system.stop() == 0
     patch.undo()
@@ -70,6 +71,10 @@ def test_finds_its_python_package(installed, ann):
 
 def test_reads_its_settings_file(ann):
     assert ann.get("/health")["environment"] == "installed"
+    refused = ann.post("/queries/execute", {"query": "SELECT 1", "engine": "spark"}, expect=409)
+    assert refused["details"]["engine"] == "has no driver here"
+    cluster = ann.post("/compute-clusters", {"name": "c", "compute_type": "dask", "num_workers": 4}, expect=201)
+    assert "is 3" in ann.post(f"/compute-clusters/{cluster['id']}/start", expect=409)["error"]
 
 
 def test_commands_find_the_running_system(installed, ann):
