@@ -70,8 +70,11 @@ s_login (req_t *req, const char *user, bool again)
     bus_reply_t reply = req_call (req, "guests.open", mp_none, mp_buf (body),
                                   &(req_call_t){ .operator= true, .idempotent = true,
                                                  .key = user, .ttl = LOGIN_PATIENCE });
-    if (reply.status >= 400)
+    if (reply.status >= 400) {
+        log_warn ("no login for SQL", "user", user, "status", log_num ((int64_t) reply.status),
+                  "why", req_copy (req, mp_text (mp_get (reply.body, "error"))));
         return NULL;
+    }
     login = xcalloc (1, sizeof *login);
     login->role = text_copy (mp_text (mp_get (reply.body, "role")));
     login->password = text_copy (mp_text (mp_get (reply.body, "password")));
