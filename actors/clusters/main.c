@@ -41,7 +41,7 @@ static const resource_t profile = {
     .parent_of = "cloud_profile",
     .before_create = profile_before_create,
     .before_update = profile_before_update,
-    .tag = "clusters",
+    .tag = "cloud_profiles",
     .doc = "an account with a cloud, and the credentials to use it",
     .fields = (const field_t []) {
         { "name", T_TEXT, REQUIRED | FILTER | SORT, .min = 1, .max = 255 },
@@ -69,7 +69,7 @@ static const resource_t cluster = {
     .before_update = cluster_before_update,
     .before_delete = cluster_before_delete,
     .after_change = cluster_after_change,
-    .tag = "clusters",
+    .tag = "compute_clusters",
     .doc = "machines that compute together",
     .fields = (const field_t []) {
         { "cloud_profile_id", T_UUID, NULLABLE | FILTER },
