@@ -125,6 +125,7 @@ $(KERNEL_TESTS): UNIT_LIBS = $(LIBS_kernels)
 
 $(BUILD)/unit/test_statement_text: $(call obj,$(patsubst %,actors/platform/%.c,lines sqltext))
 $(BUILD)/unit/test_cron: $(call obj,$(patsubst %,actors/jobs/%.c,cron cron_next zone))
+$(BUILD)/unit/test_dag: $(call obj,actors/jobs/dag.c)
 $(BUILD)/unit/test_graph: $(call obj,$(patsubst %,actors/jobs/%.c,graph node asl asl_choice))
 
 $(BUILD)/unit/test_autoscale: $(call obj,actors/clusters/autoscale.c)

@@ -19,6 +19,7 @@ typedef struct {
     bool leads;                      //  had the claim when it looked last
     bool reload;                     //  runs may be alive that nobody works at
     bool looking, again;             //  a look is under way; look again after it
+    int64_t looked;                  //  of the loop's clock: when the last one began
     bool waiting;                    //  runs wait in the queue, or may
     bool closing;
     ltimer_t *timer;                 //  of the next firing

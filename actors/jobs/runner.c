@@ -7,6 +7,7 @@
 #include "jobs.h"
 
 #define RETRY_EVERY 300              //  ms between attempts at a write
+#define LOOK_EVERY 20                //  ms between looks, however often it is told that there is new
 #define LEAD_PATIENCE 10000          //  ms that a call waits until somebody leads
 
 jobs_t jobs;
@@ -89,7 +90,7 @@ s_looked (void *unused)
     (void) unused;
     jobs.looking = false;
     if (jobs.again && !jobs.closing)
-        ltimer_set (jobs.timer, 0);
+        runner_wake (NULL);
 }
 
 static CO void
@@ -121,12 +122,16 @@ void
 runner_wake (void *unused)
 {
     (void) unused;
-    if (jobs.looking || jobs.closing) {
+    int64_t now = loop_now (jobs.actor->loop), after = jobs.looked + LOOK_EVERY;
+    if (jobs.looking || jobs.closing || now < after) {
         jobs.again = true;
+        if (!jobs.looking && !jobs.closing)
+            ltimer_set (jobs.timer, after - now);
         return;
     }
     //  It may have ended by the time that it is started.
     jobs.looking = true;
+    jobs.looked = now;
     if (!actor_spawn (jobs.actor, s_look, NULL))
         jobs.looking = false;
 }

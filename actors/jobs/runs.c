@@ -96,7 +96,7 @@ s_change (req_t *req, const char *statement, const char *wish, const char *why)
     if (row_none (row))
         fail (req, E_NOT_FOUND, "run not found");
     if (!row_str (row, "id")) {
-        const char *was = row_str (row, "was");
+        const char *was = row_str (row, "_was");
         buf_t *details = req_buf (req);
         mp_put_map (details, 2);
         mp_pair_str (details, "from", was);
@@ -105,7 +105,7 @@ s_change (req_t *req, const char *statement, const char *wish, const char *why)
                       wish);
     }
     runner_tell (req, run);
-    s_answer (req, 202, s_row (req));
+    reply_row (req, 202, row);
 }
 
 CO void

@@ -131,12 +131,13 @@ LANGUAGE sql IMMUTABLE AS $$
     SELECT 'user:' || r.user_id || '/job_runs/' || r.id
 $$;
 
---  Events of a run's new state: in the collection, and in its own log.
+--  Events of a run's new state: in its own log, and in the collection. One expression, which the
+--  planner puts in the place of the call.
 CREATE FUNCTION jobs.run_events (r jobs.job_runs) RETURNS jsonb
 LANGUAGE sql VOLATILE AS $$
     SELECT jsonb_build_array (
-        base.live_add ('user:' || r.user_id || '/job_runs', r.id::text, 'job_run.' || r.state_detail, jobs.run_brief (r)),
-        base.live_add (jobs.run_channel (r), NULL, 'job_run.' || r.state_detail, jobs.run_brief (r)))
+        base.live_add (jobs.run_channel (r), NULL, 'job_run.' || r.state_detail, jobs.run_brief (r)),
+        base.live_add ('user:' || r.user_id || '/job_runs', r.id::text, 'job_run.' || r.state_detail, jobs.run_brief (r)))
 $$;
 
 --  The end of a text of at most so many characters; what was cut off is said.

@@ -214,7 +214,7 @@ SELECT r.id, r.job_id, r.status, r.state_detail, r.state_seq, r.termination, r.t
   FROM job_runs r WHERE r.user_id = $1::uuid AND $2::text IS NOT NULL ORDER BY r.created_at DESC, r.id DESC LIMIT 500
 
 -- :name run_cancel
--- $1 caller, $2 run, $3 why. No row: not there. Null id: wrong state, named by `was`.
+-- $1 caller, $2 run, $3 why. No row: not there. Null id: wrong state, named by `_was`.
 WITH t AS (SELECT r.id, r.state_detail FROM job_runs r WHERE r.user_id = $1::uuid AND r.id = $2::uuid FOR UPDATE),
      r AS (UPDATE job_runs o
               SET state_detail = CASE t.state_detail WHEN 'queued' THEN 'cancelled' ELSE 'cancelling' END,
@@ -224,17 +224,25 @@ WITH t AS (SELECT r.id, r.state_detail FROM job_runs r WHERE r.user_id = $1::uui
                   completed_at = CASE t.state_detail WHEN 'queued' THEN now () END,
                   cancel = $3, state_seq = o.state_seq + 1
              FROM t WHERE o.id = t.id AND t.state_detail IN ('queued', 'running', 'waiting_retry') RETURNING o.*)
-SELECT t.state_detail AS was, r.id, r.state_detail, CASE WHEN r.id IS NOT NULL THEN run_events (r) END AS live FROM t LEFT JOIN r ON r.id = t.id
+SELECT t.state_detail AS _was, r.id, r.job_id, r.status, r.state_detail, r.state_seq, r.termination, r.trigger, r.scheduled_for, r.interval_start, r.repair,
+       r.parameters, r.logs, r.error_message, r.started_at, r.completed_at, run_seconds (r::job_runs) AS duration_seconds, r.created_at,
+       coalesce ((SELECT jsonb_agg (task_brief (t) ORDER BY t.started_at, t.task_key, t.attempt) FROM job_tasks t WHERE t.run_id = r.id), '[]') AS tasks,
+       CASE WHEN r.id IS NOT NULL THEN run_events (r::job_runs) END AS live
+  FROM t LEFT JOIN r ON r.id = t.id
 
 -- :name run_repair
--- $1 caller, $2 run. No row: not there. Null id: wrong state, named by `was`.
+-- $1 caller, $2 run. No row: not there. Null id: wrong state, named by `_was`.
 WITH t AS (SELECT r.id, r.state_detail FROM job_runs r WHERE r.user_id = $1::uuid AND r.id = $2::uuid FOR UPDATE),
      r AS (UPDATE job_runs o
               SET state_detail = 'queued', status = 'pending', state_seq = o.state_seq + 1, repair = o.repair + 1, priority = 20, may_wait = true,
                   termination = NULL, error_message = NULL, completed_at = NULL, cancel = NULL
              FROM t WHERE o.id = t.id AND t.state_detail IN ('failed', 'timed_out', 'cancelled', 'lost', 'succeeded_with_failures')
            RETURNING o.*)
-SELECT t.state_detail AS was, r.id, CASE WHEN r.id IS NOT NULL THEN run_events (r) END AS live FROM t LEFT JOIN r ON r.id = t.id
+SELECT t.state_detail AS _was, r.id, r.job_id, r.status, r.state_detail, r.state_seq, r.termination, r.trigger, r.scheduled_for, r.interval_start, r.repair,
+       r.parameters, r.logs, r.error_message, r.started_at, r.completed_at, run_seconds (r::job_runs) AS duration_seconds, r.created_at,
+       coalesce ((SELECT jsonb_agg (task_brief (t) ORDER BY t.started_at, t.task_key, t.attempt) FROM job_tasks t WHERE t.run_id = r.id), '[]') AS tasks,
+       CASE WHEN r.id IS NOT NULL THEN run_events (r::job_runs) END AS live
+  FROM t LEFT JOIN r ON r.id = t.id
 
 -- :name runs_of_job
 -- $1 job: runs at work.

@@ -34,7 +34,7 @@ ROWS = {"bus": rows_bus.direct, "ready": rows_life.ready, "idle": rows_life.idle
         "door": rows_bus.door, "get": rows_http.reads, "post": rows_http.creates,
         "turns": rows_bus.turns, "fanout": rows_live.fanout, "latency": rows_live.latency,
         "slow": rows_live.slow, "memory": rows_live.memory, "mixed": rows_http.mixed,
-        "storm": rows_http.storm, "schedules": rows_jobs.schedules,
+        "storm": rows_http.storm, "schedules": rows_jobs.schedules, "states": rows_jobs.states,
         "statements": rows_sql.statements}
 
 

@@ -6,8 +6,9 @@
 //      live_load --port 8002 --connections 5000 --hold                     until input ends
 //
 //  --rows ID,… changes these rows in turn (PUT) instead of making new ones (POST): a subscriber
-//  that is behind then hears only the newest state of each. --slow and --never so many of the
-//  connections read 4 KiB five times a second, or nothing before the end. One line of JSON follows.
+//  that is behind then hears only the newest state of each. --runs ID,… are runs of a job that wait,
+//  which are cancelled and repaired in turn. --slow and --never so many of the connections read
+//  4 KiB five times a second, or nothing before the end. One line of JSON follows.
 
 #include <errno.h>
 #include <stdio.h>
@@ -40,8 +41,9 @@ typedef struct {
 } writer_t;
 
 typedef struct {
-    int epoll, port;
+    int epoll, port, good;
     size_t count, next_writer, rows, next_row;
+    bool runs;
     hearer_t *hearers;
     writer_t writer [WRITERS];
     const char *token, *row [64];
@@ -65,6 +67,7 @@ static opt_t s_options [] = {
     { "hold", OPT_BOOL, "false", 0, NULL, "only connect, and stay", NULL },
     { "idle", OPT_BOOL, "false", 0, NULL, "connected without a subscription", NULL },
     { "rows", OPT_STR, NULL, 0, NULL, "ids of rows to change, with commas", NULL },
+    { "runs", OPT_STR, NULL, 0, NULL, "ids of runs to cancel and repair, with commas", NULL },
     { 0 } };
 
 //  ---------------------------------------------------------------- hearing
@@ -168,6 +171,28 @@ hear (load_t *self, hearer_t *hearer, size_t max)
 
 //  ---------------------------------------------------------------- changing
 
+//  The next change: a new row, another text of a row, or another state of a run.
+static void
+write_one (load_t *self, conn_t *conn)
+{
+    static buf_t body;
+    char path [100];
+    size_t place = self->next_row++;
+    const char *row = self->rows ? self->row [place % self->rows] : NULL;
+    buf_clear (&body);
+    if (self->runs) {
+        snprintf (path, sizeof path, "/job-runs/%s/%s", row,
+                  place / self->rows % 2 ? "repair" : "cancel");
+        http_send (conn, "POST", path, self->token, "{}");
+        return;
+    }
+    buf_putf (&body, "{\"name\":\"load\",\"icon\":\"t=%lld\",\"description\":\"%s\"}",
+              (long long) nanoseconds (CLOCK_MONOTONIC), self->padding);
+    buf_putc (&body, 0);
+    snprintf (path, sizeof path, row ? "/workspaces/%s" : "/workspaces", row);
+    http_send (conn, row ? "PUT" : "POST", path, self->token, (char *) body.data);
+}
+
 static bool
 write_next (load_t *self)
 {
@@ -176,15 +201,7 @@ write_next (load_t *self)
     if (writer->busy)
         return false;
     self->next_writer = (self->next_writer + 1) % WRITERS;
-    static buf_t body;
-    char path [100];
-    buf_clear (&body);
-    buf_putf (&body, "{\"name\":\"load\",\"icon\":\"t=%lld\",\"description\":\"%s\"}",
-              (long long) nanoseconds (CLOCK_MONOTONIC), self->padding);
-    buf_putc (&body, 0);
-    const char *row = self->rows ? self->row [self->next_row++ % self->rows] : NULL;
-    snprintf (path, sizeof path, row ? "/workspaces/%s" : "/workspaces", row);
-    http_send (&writer->conn, row ? "PUT" : "POST", path, self->token, (char *) body.data);
+    write_one (self, &writer->conn);
     writer->busy = true;
     self->sent++;
     return true;
@@ -203,7 +220,7 @@ take_answer (load_t *self, writer_t *writer)
         return;
     writer->busy = false;
     self->answered++;
-    if (status != (self->rows ? 200 : 201)) {
+    if (status != self->good) {
         self->failed++;
         fprintf (stderr, "status %d: %.*s\n", status, (int) body.size, body.data);
     }
@@ -378,10 +395,12 @@ report (const load_t *self, double seconds, uint64_t heard)
 static void
 rows_read (load_t *self)
 {
-    char *rows = xstrdup (opt_str (s_options, "rows"));
+    self->runs = opt_str (s_options, "runs") != NULL;
+    char *rows = xstrdup (opt_str (s_options, self->runs ? "runs" : "rows"));
     for (char *row = rows ? strtok (rows, ",") : NULL; row && self->rows < 64;
          row = strtok (NULL, ","))
         self->row [self->rows++] = row;
+    self->good = self->runs ? 202 : self->rows ? 200 : 201;
 }
 
 int

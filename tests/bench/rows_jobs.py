@@ -1,6 +1,7 @@
-"""Schedules that are due in the same minute, as those of people are."""
+"""Schedules that are due in the same minute, as those of people are; states that many follow."""
 
-from rows import Line, at_most, mid, spread
+from load import live_load
+from rows import Line, at_least, at_most, check, mid, spread
 from servers import Wrong
 
 JOBS, USERS = 10000, 100
@@ -64,3 +65,41 @@ def schedules(world):
     return [Line(f"{JOBS:,} schedules due in one minute: late by", "Busbar", f"{p99} ms",
                  aim=at_most(p99, 1000, " ms p99"), p50=f"{mid(rounds, 'p50'):.0f}", p99=f"{p99}",
                  spread=spread(rounds, "p99"))]
+
+
+FOLLOWERS, CHANGES, RUNS = 200, 1000, 64
+#  They wait for a place that their job does not give them, and only wait.
+WAITING = """
+WITH j AS (INSERT INTO jobs.jobs (user_id, name, job_type, config, max_concurrent_runs)
+           VALUES ('{user}', 'waits', 'sql', '{{"query": "SELECT 1"}}', 0) RETURNING id, user_id)
+INSERT INTO jobs.job_runs (job_id, user_id, trigger)
+SELECT j.id, j.user_id, 'manual' FROM j, generate_series (1, {runs}) RETURNING id"""
+
+
+def one_storm(busbar, build, seconds):
+    runs = busbar.sql(WAITING.format(user=busbar.user, runs=RUNS)).split()
+    result = live_load(build, busbar, seconds, "--connections", FOLLOWERS, "--rate", CHANGES,
+                       "--channel", "job_runs", "--runs", ",".join(runs))
+    check("states", [result])
+    heard = result["healthy"]
+    if heard["lost"] or heard["missing"] or heard["gaps"]:
+        raise Wrong(f"{heard} of {result['events']} changes to {heard['hearers']}")
+    told = busbar.sql(f"SELECT count (*) FROM jobs.live_log WHERE ch = 'user:{busbar.user}/job_runs'"
+                      f" AND at > clock_timestamp () - interval '{seconds + 60} s'")
+    if int(told) < result["events"]:
+        raise Wrong(f"{told} events for {result['events']} changes")
+    return result | {"rate": result["events"] / result["seconds"]}
+
+
+def states(world):
+    """Cancelled, queued again, and so on: request, commit, broker, edge, and every follower knows of
+    every state; who is behind hears the newest one of each run."""
+    rounds = [one_storm(world.busbar, world.build, world.seconds)
+              for _ in range(min(world.rounds, 3))]
+    rate = mid(rounds, "rate")
+    share = sum(one["healthy"]["delivered"] for one in rounds) / \
+        sum(one["events"] * FOLLOWERS for one in rounds)
+    return [Line(f"states of runs to {FOLLOWERS} followers, none lost", "Busbar", f"{rate:,.0f}/s",
+                 aim=at_least(round(rate), CHANGES * 0.99), p50=f"{mid(rounds, 'commit_p50'):.1f}",
+                 p99=f"{mid(rounds, 'commit_p99'):.1f}", spread=spread(rounds, "rate")),
+            Line("of them as they came, others replaced by newer ones", "Busbar", f"{share:.1%}")]
