@@ -124,6 +124,7 @@ $(KERNEL_TESTS): $(call obj,$(KERNEL_PARTS))
 $(KERNEL_TESTS): UNIT_LIBS = $(LIBS_kernels)
 
 $(BUILD)/unit/test_statement_text: $(call obj,$(patsubst %,actors/platform/%.c,lines sqltext))
+$(BUILD)/unit/test_lineage_text: $(call obj,$(patsubst %,actors/platform/%.c,lineage_text sqltext))
 $(BUILD)/unit/test_cron: $(call obj,$(patsubst %,actors/jobs/%.c,cron cron_next zone))
 $(BUILD)/unit/test_dag: $(call obj,actors/jobs/dag.c)
 $(BUILD)/unit/test_graph: $(call obj,$(patsubst %,actors/jobs/%.c,graph node asl asl_choice))

@@ -4,9 +4,11 @@
 #include <stdlib.h>
 
 #include "catalog.h"
+#include "lineage_text.h"
 #include "db/guest.h"
 #include "sqltext.h"
 
+#define EXPLAIN "EXPLAIN (VERBOSE, FORMAT JSON) "
 #define EXPLAIN_MS 5000
 #define WAITING_MAX 1000
 #define EDGES_MAX 200
@@ -29,8 +31,9 @@ typedef struct note {
     char *sql;                   //  EXPLAIN …
     cell_t params [ENGINE_PARAMS];
     int count;
+    made_t made;
     contact_t *contact;
-    buf_t plan;
+    buf_t plan, schema;
 } note_t;
 
 static note_t *s_first, **s_end = &s_first;
@@ -44,7 +47,9 @@ s_free (void *arg)
     for (int n = 0; n < note->count; n++)
         free ((char *) note->params [n].text.data);
     free (note->sql);
+    made_free (&note->made);
     buf_free (&note->plan);
+    buf_free (&note->schema);
     contact_destroy (&note->contact);
     free (note);
 }
@@ -61,20 +66,23 @@ s_columns (void *arg, const column_t *columns, int count)
 static bool
 s_row (void *arg, const cell_t *cells, int count)
 {
-    note_t *note = arg;
     if (count == 1)
-        buf_put (&note->plan, cells->text.data, cells->text.size);
+        buf_put (arg, cells->text.data, cells->text.size);
     return true;
 }
 
-//  A statement that has no plan (CREATE …) is an error here, and no lineage.
+//  A statement that has no plan is an error here, and no lineage.
 static void
 s_explain (void *arg)
 {
     note_t *note = arg;
-    const sink_t sink = { s_columns, s_row, note };
-    if (!contact_open (note->contact)
-        || !contact_query (note->contact, note->sql, note->params, note->count, &sink))
+    const sink_t plan = { s_columns, s_row, &note->plan },
+                 schema = { s_columns, s_row, &note->schema };
+    bool good = contact_open (note->contact)
+                && contact_query (note->contact, note->sql, note->params, note->count, &plan);
+    if (good && note->made.name && !note->made.schema)
+        good = contact_query (note->contact, "SELECT current_schema ()", NULL, 0, &schema);
+    if (!good)
         buf_clear (&note->plan);
 }
 
@@ -180,6 +188,11 @@ s_note (req_t *req)
         return;
     tables_t *tables = req_alloc (req, sizeof *tables);
     s_walk (tables, mp_get (mp_at (mp_buf (plan), 0), "Plan"));
+    if (note->made.name) {
+        text_t schema = note->made.schema ? text_of (note->made.schema) : buf_text (&note->schema);
+        tables->wrote [tables->writes++] = (place_t) { schema, text_of (note->made.name) };
+        tables->operation = text_of (note->made.operation);
+    }
     s_put_edges (tables, edges);
     if (edges->size == 2)
         return;
@@ -229,15 +242,21 @@ lineage_note (const engine_run_t *run)
     const source_t *source = run->target;
     bool plans = run->source ? source && source->kind == &connector_postgresql
                              : strcmp (run->engine->name, "postgresql") == 0;
-    if (!plans || run->explain || s_waiting >= WAITING_MAX 
-        || !guest_plans (run->sql) || !sql_names_tables (run->sql))
+    made_t made = { 0 };
+    text_t query = text_of (run->sql);
+    if (!plans || run->explain || s_waiting >= WAITING_MAX || !sql_names_tables (run->sql))
+        return;
+    if (made_read (&made, run->sql))
+        query = made.query;
+    else if (!guest_plans (run->sql))
         return;
     note_t *note = xcalloc (1, sizeof *note);
+    note->made = made;
     memcpy (note->user, run->user, sizeof note->user - 1);
     memcpy (note->id, run->id, sizeof note->id - 1);
     if (run->source)
         memcpy (note->source, run->source, sizeof note->source - 1);
-    note->sql = text_format ("EXPLAIN (VERBOSE, FORMAT JSON) %s", run->sql);
+    note->sql = text_format (EXPLAIN "%.*s", (int) query.size, query.data);
     for (size_t n = 0; n < run->param_count; n++) {
         char *text = xstrdup (run->params [n].text);
         note->params [note->count++] = (cell_t) { text ? CELL_TEXT : CELL_NULL, text_of (text) };

@@ -292,6 +292,42 @@ def test_own_tables_and_what_they_came_from(world):
     assert user.get(f"/data-catalog/databases/{database}/tables/clean/preview")["rows"] == [{"id": 1}]
 
 
+def edges_of(user, database, table, wanted, source=""):
+    path = f"/data-catalog/databases/{database}/tables/{table}/lineage{source}"
+
+    def found():
+        answer = user.request("GET", path)
+        rows = answer.json() if answer.status_code == 200 else []
+        return {(row["from_database"], row["from_table"], row["operation"]) for row in rows if row["to_table"] == table}
+    wait_for(lambda: found() == wanted, f"the lineage of {table}")
+
+
+def test_what_is_made_of_a_query_comes_from_its_tables(world):
+    user = world.sign_up("weaver")
+    for query in ("CREATE TABLE raw (id int, name text)", "CREATE TABLE more (id int)",
+                  'CREATE TABLE "As is" AS SELECT r.id FROM raw r JOIN more USING (id) WITH NO DATA',
+                  "CREATE VIEW seen AS SELECT name FROM raw", "CREATE TABLE again AS SELECT name FROM seen",
+                  "MERGE INTO more m USING raw r ON r.id = m.id WHEN NOT MATCHED THEN INSERT VALUES (r.id)"):
+        answer = user.post("/queries/execute", {"query": query})
+        assert answer["success"], answer
+    user.post("/data-catalog/refresh", {}, expect=202)
+    database = wait_for(lambda: next((row["database_name"] for row in user.get("/data-catalog/databases")
+                                      if row["data_source_id"] is None), None), "own tables")
+    edges_of(user, database, "As is", {(database, "raw", "create table"), (database, "more", "create table")})
+    edges_of(user, database, "seen", {(database, "raw", "create view")})
+    edges_of(user, database, "again", {(database, "raw", "create table")})
+    edges_of(user, database, "more", {(database, "raw", "merge")})
+
+
+def test_lineage_inside_of_a_source(ann, pg):
+    for query in ("CREATE TABLE shop.top AS SELECT id FROM shop.items WHERE id < 5", "CREATE VIEW shop.best AS TABLE shop.top"):
+        assert run(ann, pg, query)["success"]
+    edges_of(ann, "shop", "top", {("shop", "items", "create table")}, f"?source_id={pg}")
+    edges_of(ann, "shop", "best", {("shop", "top", "create view")}, f"?source_id={pg}")
+    for query in ("DROP VIEW shop.best", "DROP TABLE shop.top"):
+        assert run(ann, pg, query)["success"]
+
+
 def test_the_catalogue_is_ones_own(ann, bob, pg):
     refreshed(ann, pg)
     assert all(row["data_source_id"] is None for row in bob.get("/data-catalog/databases"))
