@@ -16,6 +16,8 @@
 #define ROW_OVERHEAD 65536
 //  A session that has delivered more is not kept.
 #define KEEP_BYTES (1 << 20)
+//  ms in which one turns out to have been over before.
+#define STALE 1000
 //  Sessions are kept by their settings: deadlines in these steps are one.
 #define TIMEOUT_STEP 600000
 
@@ -34,6 +36,7 @@ struct guest {
     char *sql, *role, *keeper;
     char *key;               //  of sessions that may serve this statement; NULL: only a new one
     bool in_order;           //  the session may serve another statement
+    int64_t served;          //  since when it serves this one, after another; 0: its first
     bool harmless;           //  stopping it in the middle undoes nothing
     bool began;              //  columns were told
     bool timed_out;
@@ -133,6 +136,9 @@ s_lost (guest_t *self)
     snprintf (self->raw, sizeof self->raw, "%s", PQerrorMessage (self->session.pg));
     self->outcome.detail = self->raw;
     self->outcome.unknown = self->state == GUEST_RUNNING && !self->harmless;
+    bool stale = self->served && !self->began
+                 && loop_now (self->loop) - self->served < STALE;
+    self->outcome.unheard = self->state == GUEST_DIALLING || (self->harmless && stale);
     s_finish (self, E_UNAVAILABLE, NULL);
 }
 
@@ -461,6 +467,7 @@ s_connect (guest_t *self, const guest_conf_t *conf)
     if (conf->keep)
         self->key = text_format ("%s\n%s\n%s", conf->server, conf->database, options);
     if (self->key && guest_kept_take (self->role, self->key, &self->session)) {
+        self->served = loop_now (self->loop);
         s_send (self);
         return;
     }

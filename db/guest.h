@@ -54,6 +54,8 @@ typedef struct {
     bool cancelled;
     bool unconfirmed;            //  stopped, but the server did not say so: it may still go on
     bool unknown;                //  connection lost: it may have happened
+    bool unheard;                //  not logged in, or the session was over when it was to serve
+                                 //  again: worth another try
 } guest_outcome_t;
 
 //  All run on the loop thread. Results are borrowed: one row each (row 0), or none for

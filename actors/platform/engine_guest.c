@@ -14,6 +14,7 @@
 #define QUIET 200            //  ms without a row, after which what there is goes on
 #define LOOK 2000            //  ms between looks at what a guest that writes has written
 #define LOGIN_PATIENCE 20000 //  ms
+#define TRIES 2              //  more, of a statement that PostgreSQL has not heard
 #define PLAN "EXPLAIN (FORMAT JSON) "
 
 typedef struct {
@@ -35,7 +36,8 @@ typedef struct guest_run {
     watched_t *watched;
     buf_t rows;
     size_t count;
-    bool failed_in;          //  could not log in
+    bool unheard;            //  by the server: worth another try
+    int tries;
     bool limited;            //  may only read
     bool over;               //  stopped, for its tables take too much
     guest_outcome_t outcome;
@@ -173,8 +175,7 @@ s_on_done (void *arg, const guest_outcome_t *outcome)
     self->outcome.text = req_copy (req, text_of (outcome->text));
     self->outcome.hint = outcome->hint ? req_copy (req, text_of (outcome->hint)) : NULL;
     self->outcome.tag = req_copy (req, text_of (outcome->tag));
-    self->failed_in = outcome->code == E_UNAVAILABLE && !outcome->unknown && !outcome->rows
-                      && !*outcome->sqlstate;
+    self->unheard = outcome->unheard;
     req_wake (req);
 }
 
@@ -313,13 +314,12 @@ s_pull (engine_run_t *run, buf_t *rows, size_t *count)
     guest_run_t *self = run->state;
     if (self->guest && self->rows.size < ENGINE_BATCH)
         req_sleep (run->req, QUIET);
-    if (!self->guest && self->failed_in && !run->cancelled) {
+    if (!self->guest && self->unheard && !run->cancelled && self->tries++ < TRIES) {
         //  A guest may change its own password: put right, and tried once more.
-        self->failed_in = false;
+        self->unheard = false;
         login_t *login = s_login (run->req, run->user, true);
         if (login && !run->cancelled) {
             s_start (run, login);
-            self->failed_in = false;
             return ENGINE_ROWS;
         }
     }

@@ -1,6 +1,9 @@
 """Statements when something dies, results that grow old, and two instances."""
 
+import os
+import pathlib
 import signal
+import threading
 
 import pytest
 
@@ -66,6 +69,21 @@ def test_killed_while_a_statement_is(system, eve, when):
     assert answer["data"]["rows"] == [{"w": when}]
 
 
+def test_killed_while_rows_are_stored(system, eve):
+    """What was stored of them goes with the statement, which is lost."""
+    begun = execute(eve, "SELECT n, repeat('x', 9000) AS x, pg_sleep(0.05) FROM generate_series(1, 100000) n", wait=0,
+                    expect=202, row_limit=100000)
+    log = eve.live.subscribe(f"statements/{begun['statement_id']}", off=0, epoch=begun["live"]["epoch"])
+    log.until(lambda frame: frame.get("type") == "statement.rows")
+    killed = {slot: system.kill(slot) for slot in ("platform.1", "platform.2")}
+    for slot, pid in killed.items():
+        system.wait_restarted(slot, pid)
+    assert state(eve, begun["statement_id"], *FINAL)["state"] == "lost"
+    refused = wait_for(lambda: (answer := eve.request("GET", f"/statements/{begun['statement_id']}/result"))
+                       .status_code == 409 and answer.json(), "the result to be refused")
+    assert "lost" in refused["error"]
+
+
 def test_stopped_in_order_a_statement_is_aborted(system, eve):
     begun = execute(eve, f"{SLOW}, 'aborted'", wait=0, expect=202)["statement_id"]
     state(eve, begun, "running")
@@ -73,6 +91,76 @@ def test_stopped_in_order_a_statement_is_aborted(system, eve):
         system.wait_restarted(slot, system.kill(slot, signal.SIGTERM), patience=30)
     row = state(eve, begun, *FINAL)
     assert row["state"] == "aborted" and row["state_detail"] == "the service was stopped"
+
+
+#  ---------------------------------------------------------------- PostgreSQL, ours and the guests': one server
+
+def served_again(user, word, patience=40):
+    """Whatever is answered until then is a 503 that says when to ask again."""
+    def ask():
+        answer = user.request("POST", "/queries/execute", {"query": f"SELECT '{word}' AS word"})
+        if answer.status_code == 503:
+            assert answer.headers["retry-after"] and answer.json()["code"] == "UNAVAILABLE"
+            return None
+        assert answer.status_code == 200, answer.text
+        answer = answer.json()
+        if answer["success"]:
+            return answer["data"]["rows"] == [{"word": word}]
+        assert answer["termination"]["type"] in ("platform", "lost"), answer
+    wait_for(ask, "statements to be run again", patience)
+
+
+def test_postgresql_dies_under_statements(system, eve):
+    reads = execute(eve, f"{SLOW}, 'dies'", wait=0, expect=202)["statement_id"]
+    writes = execute(eve, "CREATE TABLE dies AS SELECT 1 AS n, pg_sleep(60) IS NULL AS slept", wait=0, expect=202)["statement_id"]
+    for statement in (reads, writes):
+        state(eve, statement, "running")
+    kept = execute(eve, "SELECT 'kept' AS word")["statement_id"]
+    old = system.kill("postgres")
+    #  200: it came in time; 409: its time was over.
+    assert eve.request("GET", f"/statements/{kept}/result").status_code in (200, 409, 503)
+    served_again(eve, "risen")
+    system.wait_restarted("postgres", old, 30)
+    for statement in (reads, writes):
+        row = state(eve, statement, *FINAL, patience=40)
+        assert row["success"] is False and row["termination"]["type"] in ("platform", "lost"), row["termination"]
+        assert row["termination"]["code"] and row["termination"]["message"]
+
+
+def family(pid):
+    """A process and its children."""
+    found = [pid]
+    for place in pathlib.Path("/proc").glob("[0-9]*"):
+        try:
+            if int((place / "stat").read_text().rsplit(")", 1)[1].split()[1]) == pid:
+                found.append(int(place.name))
+        except OSError:
+            pass                                 # it has ended meanwhile
+    return found
+
+
+def test_a_postgresql_that_hangs_keeps_nobody_waiting(system, eve):
+    stopped = family(system.pid("postgres"))
+    for pid in stopped:
+        os.kill(pid, signal.SIGSTOP)
+    answers = {}
+
+    def ask(name, verb, path, body=None):
+        answers[name] = User(system.base, token=eve.token).request(verb, path, body)
+    threads = [threading.Thread(target=ask, args=arguments) for arguments in (
+        ("read", "POST", "/queries/execute?wait=1", {"query": "SELECT 'hangs' AS word"}),
+        ("write", "POST", "/queries/execute?wait=1", {"query": "CREATE TABLE hangs (n int)"}))]
+    try:
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(60)
+    finally:
+        for pid in stopped:
+            os.kill(pid, signal.SIGCONT)
+    assert len(answers) == len(threads)
+    assert all(answer.status_code in (503, 504) for answer in answers.values()), answers
+    served_again(eve, "moves")
 
 
 def test_both_instances_serve_and_each_finds_what_the_other_runs(system):
