@@ -41,8 +41,8 @@ const zone_t *zone_known (const char *name);
 //  Parse; false with a text for the user in why [200].
 bool schedule_read (const char *schedule, const char *timezone, cron_t *cron, const zone_t **zone,
                     char why [200]);
-//  Of a row of jobs_due: appends its firings at `now`, "at,from" each with commas between; how many.
-//  The one that comes next: -1 for none.
+//  Of a row of jobs_due: appends its firings at `now`, "at,from" each with commas between; how
+//  many. The one that comes next: -1 for none.
 size_t schedule_due (row_t row, int64_t now, int64_t *next, buf_t *fires);
 //  Fire what is due at `now`; how many runs began to exist (fire.c).
 CO int64_t schedule_fire (req_t *req, int64_t now);
@@ -68,7 +68,7 @@ bool runner_leads (void);
 #define runner_write(req, name, ...) runner_write_ (req, name, DB_PARAMS (__VA_ARGS__))
 CO row_t runner_write_ (req_t *req, const char *name, const char *const *params, size_t count);
 //  The same; false: the database refuses it (that is logged), or we do not lead any more.
-#define runner_commit(req, row, name, ...)                                                          \
+#define runner_commit(req, row, name, ...)                                           \
     runner_commit_ (req, row, name, DB_PARAMS (__VA_ARGS__))
 CO bool runner_commit_ (req_t *req, row_t *row, const char *name, const char *const *params,
                         size_t count);

@@ -7,7 +7,7 @@
 #include "jobs.h"
 
 #define RETRY_EVERY 300              //  ms between attempts at a write
-#define LOOK_EVERY 20                //  ms between looks, however often it is told that there is new
+#define LOOK_EVERY 20                //  ms between looks, however much is told
 #define LEAD_PATIENCE 10000          //  ms that a call waits until somebody leads
 
 jobs_t jobs;

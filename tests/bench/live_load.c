@@ -6,9 +6,9 @@
 //      live_load --port 8002 --connections 5000 --hold                     until input ends
 //
 //  --rows ID,… changes these rows in turn (PUT) instead of making new ones (POST): a subscriber
-//  that is behind then hears only the newest state of each. --runs ID,… are runs of a job that wait,
-//  which are cancelled and repaired in turn. --slow and --never so many of the connections read
-//  4 KiB five times a second, or nothing before the end. One line of JSON follows.
+//  that is behind then hears only the newest state of each. --runs ID,… are runs that wait, which
+//  are cancelled and repaired in turn. --slow and --never so many of the connections read 4 KiB
+//  five times a second, or nothing before the end. One line of JSON follows.
 
 #include <errno.h>
 #include <stdio.h>

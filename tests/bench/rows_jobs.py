@@ -9,7 +9,8 @@ JOBS, USERS = 10000, 100
 #  many people, in zones of theirs.
 MAKE = f"""
 INSERT INTO jobs.jobs (user_id, name, job_type, schedule, timezone, config)
-SELECT u.id, 'job ' || n, 'sql', (ARRAY ['0 0 1 1 *', '0 6 * * mon-fri', '*/5 * * * *', '30 2 * * *']) [n % 4 + 1],
+SELECT u.id, 'job ' || n, 'sql',
+       (ARRAY ['0 0 1 1 *', '0 6 * * mon-fri', '*/5 * * * *', '30 2 * * *']) [n % 4 + 1],
        (ARRAY ['UTC', 'Europe/Berlin', 'America/New_York']) [n % 3 + 1], '{{"query": "SELECT 1"}}'
   FROM generate_series (1, {JOBS}) n
   JOIN (SELECT id, row_number () OVER (ORDER BY id) AS place FROM identity.users LIMIT {USERS}) u
@@ -84,7 +85,8 @@ def one_storm(busbar, build, seconds):
     heard = result["healthy"]
     if heard["lost"] or heard["missing"] or heard["gaps"]:
         raise Wrong(f"{heard} of {result['events']} changes to {heard['hearers']}")
-    told = busbar.sql(f"SELECT count (*) FROM jobs.live_log WHERE ch = 'user:{busbar.user}/job_runs'"
+    told = busbar.sql("SELECT count (*) FROM jobs.live_log"
+                      f" WHERE ch = 'user:{busbar.user}/job_runs'"
                       f" AND at > clock_timestamp () - interval '{seconds + 60} s'")
     if int(told) < result["events"]:
         raise Wrong(f"{told} events for {result['events']} changes")
@@ -92,8 +94,8 @@ def one_storm(busbar, build, seconds):
 
 
 def states(world):
-    """Cancelled, queued again, and so on: request, commit, broker, edge, and every follower knows of
-    every state; who is behind hears the newest one of each run."""
+    """Cancelled, queued again, and so on: request, commit, broker, edge, and every follower knows
+    of every state; who is behind hears the newest one of each run."""
     rounds = [one_storm(world.busbar, world.build, world.seconds)
               for _ in range(min(world.rounds, 3))]
     rate = mid(rounds, "rate")

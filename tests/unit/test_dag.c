@@ -1,5 +1,5 @@
-//  test_dag.c -- the tasks of a job: what is refused and how it is named, and what becomes of a task
-//  when others end.
+//  test_dag.c -- the tasks of a job: what is refused and how it is named, and what becomes of a
+//  task when others end.
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -152,8 +152,9 @@ test_leaves_are_what_nobody_waits_for (void **state)
 {
     (void) state;
     req_t *req = req_new (&s_actor);
-    dag_t dag = s_read (req, "[" TASK ("c", AFTER ("\"a\",{\"task_key\":\"b\",\"outcome\":\"true\"}"))
-                             "," TASK ("a", "") "," TASK ("b", ",\"max_retries\":3") "]");
+    dag_t dag = s_read (
+        req, "[" TASK ("c", AFTER ("\"a\",{\"task_key\":\"b\",\"outcome\":\"true\"}"))
+             "," TASK ("a", "") "," TASK ("b", ",\"max_retries\":3") "]");
     assert_true (dag.tasks [0].leaf && !dag.tasks [1].leaf && !dag.tasks [2].leaf);
     assert_int_equal (dag.tasks [0].need_count, 2);
     assert_null (dag.tasks [0].needs [0].outcome);
