@@ -13,6 +13,13 @@ const field_t catalog_table_in [] = { { "table", T_TEXT, .max = 1024 },
                                       { "source_id", T_UUID, .also = "data_source_id" },
                                       { 0 } };
 
+const field_t catalog_named_in [] = { { "database", T_TEXT, REQUIRED, .max = 1024 },
+                                      { "table", T_TEXT, REQUIRED, .max = 1024 },
+                                      { "source_id", T_UUID, .also = "data_source_id" },
+                                      { "limit", T_INT, .min = 1, .max = 1000, .def = "50",
+                                        .doc = "of a preview" },
+                                      { 0 } };
+
 const field_t search_in [] = { { "q", T_TEXT, REQUIRED, .min = 1, .max = 200 }, { 0 } };
 
 const field_t database_out [] = { { "name", T_TEXT },

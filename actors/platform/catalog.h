@@ -8,6 +8,7 @@
 
 extern const resource_t data_catalog;
 extern const field_t refresh_in [], refresh_out [], catalog_place_in [], catalog_table_in [],
+                      catalog_named_in [],
     database_out [], table_out [], column_out [], search_in [], search_out [], preview_in [],
     preview_out [], lineage_out [];
 
@@ -61,6 +62,15 @@ engine_noted_t lineage_note;
             "/data-catalog/databases/:database/tables/:table/lineage", catalog_lineage,         \
             .spec.in = catalog_table_in, .spec.out = lineage_out, .spec.reply = "array",        \
             .spec.idempotent = true, .spec.doc = "What was read into it, and out of it"),       \
+    ACTION ("data_catalog.named_schema", "GET", "/data-catalog/schema", catalog_schema,         \
+            .spec.in = catalog_named_in, .spec.out = column_out, .spec.reply = "array",         \
+            .spec.idempotent = true, .spec.doc = "Columns of a table whose name holds slashes"), \
+    ACTION ("data_catalog.named_preview", "GET", "/data-catalog/preview", catalog_preview,      \
+            .spec.in = catalog_named_in, .spec.out = preview_out, .spec.idempotent = true,      \
+            .spec.doc = "The first rows of a table whose name holds slashes"),                  \
+    ACTION ("data_catalog.named_lineage", "GET", "/data-catalog/lineage", catalog_lineage,      \
+            .spec.in = catalog_named_in, .spec.out = lineage_out, .spec.reply = "array",        \
+            .spec.idempotent = true, .spec.doc = "Lineage of a table whose name holds slashes"), \
     ACTION ("data_catalog.search", "GET", "/data-catalog/search", catalog_search,               \
             .spec.in = search_in, .spec.out = search_out, .spec.reply = "array",                \
             .spec.idempotent = true, .spec.doc = "Tables and columns whose names hold a text"), \

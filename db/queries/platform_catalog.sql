@@ -36,7 +36,7 @@ SELECT id FROM platform.data_sources WHERE user_id = $1::uuid AND source_type <>
 WITH given AS (SELECT * FROM jsonb_to_recordset ($4::jsonb) AS g (t text, k text, r bigint, c jsonb)),
      gone AS (DELETE FROM platform.catalog_tables x
                WHERE x.user_id = $1::uuid AND x.data_source_id IS NOT DISTINCT FROM $2::uuid AND x.database_name = $3 AND $5::boolean
-                 AND NOT EXISTS (SELECT FROM given g WHERE g.t = x.table_name) RETURNING 1),
+                 AND x.table_name NOT IN (SELECT g.t FROM given g) RETURNING 1),
      put AS (INSERT INTO platform.catalog_tables AS x (user_id, data_source_id, database_name, table_name, table_type, row_estimate, columns)
              SELECT $1::uuid, $2::uuid, $3, g.t, g.k, g.r, g.c FROM given g
              ON CONFLICT ON CONSTRAINT catalog_tables_place DO UPDATE

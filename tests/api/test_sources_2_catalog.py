@@ -1,5 +1,7 @@
 """Statements on data sources, and the catalogue of what is in them."""
 
+import urllib.parse
+
 import pytest
 
 from stack import wait_for
@@ -290,6 +292,37 @@ def test_own_tables_and_what_they_came_from(world):
                      >= {("raw", "clean", "insert"), ("clean", None, "select")} and user.get(path), "the lineage")
     assert all(row["from_database"] == database and row["statement_id"] for row in edges)
     assert user.get(f"/data-catalog/databases/{database}/tables/clean/preview")["rows"] == [{"id": 1}]
+
+
+def test_odd_names_are_found_and_shown(world):
+    user = world.sign_up("odd")
+    names = ["100%", "a_b", "axb", 'say "hi"', "it's", "back\\slash", "Größe", "two words", "a?b#c"]
+    for name in names:
+        quoted = '"' + name.replace('"', '""') + '"'
+        answer = user.post("/queries/execute", {"query": f"CREATE TABLE {quoted} AS SELECT 1 AS {quoted}"})
+        assert answer["success"], answer
+    refreshed(user)
+    database = next(row["database_name"] for row in user.get("/data-catalog/databases"))
+
+    def found(words):
+        rows = user.get("/data-catalog/search?q=" + urllib.parse.quote(words))
+        return {row["table_name"] for row in rows if row["kind"] == "table"}
+    for name in names:
+        assert found(name) == {name}, name
+        path = f"/data-catalog/databases/{database}/tables/{urllib.parse.quote(name, safe='')}"
+        assert user.get(path + "/schema")[0]["column_name"] == name
+        assert user.get(path + "/preview")["rows"] == [{name: 1}]
+        counted = user.post(path + "/statistics", {})
+        assert counted["columns"][0]["distinct"] == 1, counted
+    assert user.post("/queries/execute", {"query": 'CREATE TABLE "a/b" AS SELECT 1 AS x FROM "100%"'})["success"]
+    refreshed(user)
+    query = f"database={database}&table=a%2Fb"
+    assert user.get(f"/data-catalog/preview?{query}&limit=3")["rows"] == [{"x": 1}]
+    assert user.get(f"/data-catalog/schema?{query}")[0]["table_name"] == "a/b"
+    wait_for(lambda: user.get(f"/data-catalog/lineage?{query}"), "the lineage")
+    assert "table" in user.get(f"/data-catalog/schema?database={database}", expect=400)["details"]
+    assert found("%") == {"100%"} and found("a_") == {"a_b"} and found("\\") == {"back\\slash"}
+    assert found("GRÖSSE") == set() and found("größe") == {"Größe"} and found("' OR 1=1 --") == set()
 
 
 def edges_of(user, database, table, wanted, source=""):
