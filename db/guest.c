@@ -136,9 +136,9 @@ s_lost (guest_t *self)
     snprintf (self->raw, sizeof self->raw, "%s", PQerrorMessage (self->session.pg));
     self->outcome.detail = self->raw;
     self->outcome.unknown = self->state == GUEST_RUNNING && !self->harmless;
-    bool stale = self->served && !self->began
-                 && loop_now (self->loop) - self->served < STALE;
-    self->outcome.unheard = self->state == GUEST_DIALLING || (self->harmless && stale);
+    self->outcome.stale = self->served && self->harmless && !self->began
+                          && loop_now (self->loop) - self->served < STALE;
+    self->outcome.unheard = self->state == GUEST_DIALLING || self->outcome.stale;
     s_finish (self, E_UNAVAILABLE, NULL);
 }
 
@@ -390,7 +390,11 @@ s_ready (void *arg, uint32_t events)
     int before = 0, after = 0;
     ioctl (PQsocket (self->session.pg), FIONREAD, &before);
     if (!PQconsumeInput (self->session.pg)) {
-        s_lost (self);
+        //  With the server's last words, which say why.
+        self->paused = false;
+        s_results (self);
+        if (self->state != GUEST_OVER)
+            s_lost (self);
         return;
     }
     ioctl (PQsocket (self->session.pg), FIONREAD, &after);

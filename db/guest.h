@@ -54,8 +54,8 @@ typedef struct {
     bool cancelled;
     bool unconfirmed;            //  stopped, but the server did not say so: it may still go on
     bool unknown;                //  connection lost: it may have happened
-    bool unheard;                //  not logged in, or the session was over when it was to serve
-                                 //  again: worth another try
+    bool unheard;                //  by the server: worth another try
+    bool stale;                  //  because a kept session was over; else nobody could log in
 } guest_outcome_t;
 
 //  All run on the loop thread. Results are borrowed: one row each (row 0), or none for

@@ -14,7 +14,8 @@
 #define QUIET 200            //  ms without a row, after which what there is goes on
 #define LOOK 2000            //  ms between looks at what a guest that writes has written
 #define LOGIN_PATIENCE 20000 //  ms
-#define TRIES 2              //  more, of a statement that PostgreSQL has not heard
+#define TRIES 12             //  more, of a statement that PostgreSQL has not heard
+#define AGAIN 100            //  ms before each of them, times its number
 #define PLAN "EXPLAIN (FORMAT JSON) "
 
 typedef struct {
@@ -37,6 +38,7 @@ typedef struct guest_run {
     buf_t rows;
     size_t count;
     bool unheard;            //  by the server: worth another try
+    bool repaired;           //  the login was put right
     int tries;
     bool limited;            //  may only read
     bool over;               //  stopped, for its tables take too much
@@ -280,7 +282,7 @@ s_failed (engine_run_t *run)
         return engine_fail (run, FAULT_LIMIT, "53100",
                             "your tables take more than %lld MiB: delete, drop or truncate some of "
                             "them first", login ? (long long) login->disk : 0LL);
-    if (outcome->cancelled)
+    if (outcome->cancelled || (outcome->unheard && run->cancelled))
         fault = FAULT_CANCELLED;
     else if (outcome->unknown)
         fault = FAULT_LOST;
@@ -315,9 +317,14 @@ s_pull (engine_run_t *run, buf_t *rows, size_t *count)
     if (self->guest && self->rows.size < ENGINE_BATCH)
         req_sleep (run->req, QUIET);
     if (!self->guest && self->unheard && !run->cancelled && self->tries++ < TRIES) {
-        //  A guest may change its own password: put right, and tried once more.
+        //  A guest may change its own password: put right, and tried once more. Or PostgreSQL counts
+        //  sessions that have not ended yet, and lets nobody else in.
         self->unheard = false;
-        login_t *login = s_login (run->req, run->user, true);
+        if (self->tries > 1)
+            req_sleep (run->req, AGAIN * self->tries);
+        bool again = !self->outcome.stale && !self->repaired;
+        self->repaired |= again;
+        login_t *login = s_login (run->req, run->user, again);
         if (login && !run->cancelled) {
             s_start (run, login);
             return ENGINE_ROWS;
