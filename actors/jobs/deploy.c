@@ -94,57 +94,6 @@ s_give_up (req_t *req, const deploy_t *deploy, const char *name, int64_t since, 
     fail_details (req, theirs ? E_CONFLICT : E_UPSTREAM, mp_buf (details), "%s: %s", name, why);
 }
 
-static const char *
-s_why (req_t *req, const bus_reply_t *reply)
-{
-    text_t text = mp_text (mp_get (reply->body, "error"));
-    for (mp_iter_t it = mp_iter (mp_get (reply->body, "details"));
-         mp_type (mp_get (reply->body, "details")) == MP_MAP && mp_next (&it);)
-        return req_print (req, "%.*s: %.*s", (int) mp_text (it.key).size, mp_text (it.key).data,
-                          (int) mp_text (it.value).size, mp_text (it.value).data);
-    return text.size ? req_copy (req, text) : "no answer";
-}
-
-//  ---- here: a job ----
-
-static const char *
-s_put_job (req_t *req, const deploy_t *deploy, buf_t *body)
-{
-    mp_put_map (body, 7);
-    mp_pair_str (body, "name", deploy->name);
-    mp_pair_str (body, "job_type", "pipeline");
-    mp_pair_str (body, "workspace_id", deploy->workspace);
-    mp_pair_str (body, "schedule", deploy->schedule);
-    mp_pair_str (body, "timezone", deploy->timezone);
-    mp_pair_bool (body, "enabled", true);
-    mp_put_str (body, "config");
-    mp_put_map (body, 2);
-    mp_pair_str (body, "pipeline_id", deploy->pipeline);
-    mp_pair_str (body, "deployment_id", deploy->id);
-    return req_print (req, "user:%s", req_user (req));
-}
-
-//  Change the job that is there, or make one.
-static CO const char *
-s_install_job (req_t *req, deploy_t *deploy, bool *theirs)
-{
-    buf_t *body = req_buf (req), *params = req_buf (req), *room = req_buf (req);
-    const req_call_t how = { .key = s_put_job (req, deploy, body) };
-    bus_reply_t reply = { .status = 404 };
-    if (deploy->job) {
-        mp_put_map (params, 1);
-        mp_pair_str (params, "id", deploy->job);
-        reply = req_call (req, "jobs.update", mp_buf (params), mp_buf (body), &how);
-    }
-    if (reply.status == 404)
-        reply = req_call (req, "jobs.create", mp_none, mp_buf (body), &how);
-    *theirs = reply.status < 500;
-    if (reply.status >= 400)
-        return s_why (req, &reply);
-    deploy->job = req_copy (req, mp_text (mp_get (json_plain (reply.body, room), "id")));
-    return NULL;
-}
-
 //  ---- what every deployment does ----
 
 static CO void
@@ -154,7 +103,7 @@ s_begin (req_t *req, deploy_t *deploy)
     unit_add (unit, "deployment_begin", req_user (req), deploy->pipeline, deploy->target,
               deploy->graph_json, deploy->schedule, deploy->timezone, deploy->config_json,
               deploy->profile, deploy->repository, deploy->branch, deploy->commit,
-              deploy->rollback_of, PATIENCE);
+              deploy->rollback_of, PATIENCE, deploy_instance (req));
     row_t row = unit_commit (unit);
     if (row_none (row))
         fail (req, E_NOT_FOUND, "pipeline not found");
@@ -196,7 +145,7 @@ s_pin (req_t *req, deploy_t *deploy, bool *theirs)
     bus_reply_t reply = s_resolve (req, deploy, NULL);
     *theirs = reply.status < 500;
     if (reply.status >= 400)
-        return s_why (req, &reply);
+        return deploy_why (req, &reply);
     deploy->commit = req_copy (req, mp_text (mp_get (reply.body, "commit")));
     return NULL;
 }
@@ -222,8 +171,8 @@ s_deploy (req_t *req, deploy_t *deploy)
     if (deploy->repository)
         s_step (req, deploy, "pin_commit", since, NULL);
     since = loop_now (loop);
-    why = local ? s_install_job (req, deploy, &theirs)
-                            : aws_install (req, deploy, &theirs);
+    why = local ? local_install (req, deploy, &theirs)
+                : aws_install (req, deploy, &theirs);
     if (why)
         s_give_up (req, deploy, "install", since, why, theirs);
     s_step (req, deploy, "install", since, NULL);
@@ -235,7 +184,8 @@ static CO deploy_t *
 s_new (req_t *req, row_t row, const char *target)
 {
     deploy_t *deploy = req_alloc (req, sizeof *deploy);
-    *deploy = (deploy_t) { .pipeline = row_str (row, "id"), .name = row_str (row, "name"),
+    *deploy = (deploy_t) { .pipeline = row_str (row, "id"), .user = req_user (req),
+                           .name = row_str (row, "name"),
                            .workspace = row_str (row, "workspace_id"), .target = target,
                            .job = row_str (row, "job_id"),
                            .arn = row_str (row, "state_machine_arn") };
@@ -256,7 +206,7 @@ s_sync_graph (req_t *req, deploy_t *deploy, const char *path)
     if (reply.status >= 400) {
         bool file = !mp_empty (mp_get (mp_get (reply.body, "details"), "path"));
         fail_field (req, reply.status < 500 ? E_CONFLICT : E_UPSTREAM,
-                    file ? "git_file_path" : "git_repo_url", "%s", s_why (req, &reply));
+                    file ? "git_file_path" : "git_repo_url", "%s", deploy_why (req, &reply));
     }
     if (!json_read (mp_text (mp_get (reply.body, "content")), document, why, sizeof why))
         fail_field (req, E_CONFLICT, "git_file_path", "%s is no JSON: %s", path, why);
@@ -358,33 +308,18 @@ pipeline_rollback (req_t *req)
 
 //  ---- taking it away ----
 
-static CO const char *
-s_remove_job (req_t *req, const char *job, bool *theirs)
-{
-    buf_t *params = req_buf (req);
-    mp_put_map (params, 1);
-    mp_pair_str (params, "id", job);
-    bus_reply_t reply = req_call (req, "jobs.delete", mp_buf (params), mp_none,
-                                  &(req_call_t) {
-                                      .key = req_print (req, "user:%s", req_user (req)) });
-    *theirs = reply.status < 500;
-    return reply.status < 400 || reply.status == 404 ? NULL : s_why (req, &reply);
-}
-
 CO void
 pipeline_undeploy (req_t *req)
 {
     row_t row = s_in_force (req);
-    bool theirs = false;
-    const char *why = NULL, *job = row_str (row, "job_id");
-    if (strcmp (row_str (row, "target"), TARGET_LOCAL) == 0)
-        why = job ? s_remove_job (req, job, &theirs) : NULL;
-    else
-        why = aws_remove (req,
-                          &(deploy_t){ .arn = row_str (row, "resource_arn"),
-                                       .profile = row_str (row, "cloud_profile_id"),
-                                       .config = s_parse (req, row_str (row, "config_text")) },
-                          &theirs);
+    bool theirs = false, local = strcmp (row_str (row, "target"), TARGET_LOCAL) == 0;
+    deploy_t *deploy = req_alloc (req, sizeof *deploy);
+    *deploy = (deploy_t) { .user = req_user (req), .job = row_str (row, "job_id"),
+                           .arn = row_str (row, "resource_arn"),
+                           .profile = row_str (row, "cloud_profile_id"),
+                           .config = s_parse (req, row_str (row, "config_text")) };
+    const char *why = local ? local_remove (req, deploy, &theirs)
+                            : aws_remove (req, deploy, &theirs);
     if (why)
         fail (req, theirs ? E_CONFLICT : E_UPSTREAM, "%s", why);
     unit_t *unit = unit_new (req);
@@ -410,14 +345,4 @@ deployment_get (req_t *req)
     if (row_none (row))
         fail (req, E_NOT_FOUND, "deployment not found");
     reply_row (req, 200, row);
-}
-
-CO void
-deployments_watch (req_t *req)
-{
-    unit_t *unit = unit_new (req);
-    unit_add (unit, "deployments_lost");
-    row_t rows = unit_commit (unit);
-    for (int n = 0; n < rows_count (rows); n++)
-        log_warn ("deployment is lost", "deployment", row_str (rows_at (rows, n), "id"));
 }

@@ -58,7 +58,7 @@ s_account (req_t *req, const deploy_t *deploy)
         fail_field (req, E_CONFLICT, "cloud_profile_id", "is needed for target " TARGET_AWS);
     mp_put_map (params, 2);
     mp_pair_str (params, "id", deploy->profile);
-    mp_pair_str (params, "user", req_user (req));
+    mp_pair_str (params, "user", deploy->user);
     bus_reply_t reply = req_call (req, "cloud_profiles.credentials", mp_buf (params), mp_none,
                                   &(req_call_t) { .operator = true, .idempotent = true });
     if (reply.status == 404)
@@ -181,7 +181,7 @@ s_update (req_t *req, const account_t *account, const deploy_t *deploy, const ch
 static const char *
 s_our_arn (req_t *req, const account_t *account, const deploy_t *deploy)
 {
-    const char *role = s_setting (req, deploy, "role_arn"), *at = strstr (role, "::");
+    const char *role = s_setting (req, deploy, "role_arn"), *at = role ? strstr (role, "::") : NULL;
     size_t size = at ? strspn (at + 2, "0123456789") : 0;
     return size == 12 ? req_print (req, "arn:aws:states:%s:%.12s:stateMachine:busbar-%s",
                                    account->region, at + 2, deploy->pipeline)
@@ -221,9 +221,13 @@ CO const char *
 aws_remove (req_t *req, deploy_t *deploy, bool *theirs)
 {
     account_t account = s_account (req, deploy);
+    const char *arn = deploy->arn ? deploy->arn : s_our_arn (req, &account, deploy);
+    if (!arn)
+        return NULL;
     buf_t *body = req_buf (req);
     mp_put_map (body, 1);
-    mp_pair_str (body, "stateMachineArn", deploy->arn);
+    mp_pair_str (body, "stateMachineArn", arn);
     answer_t answer = s_call (req, &account, "DeleteStateMachine", mp_buf (body));
-    return s_failure (req, "DeleteStateMachine", &answer, theirs);
+    return s_is (&answer, "StateMachineDoesNotExist")
+               ? NULL : s_failure (req, "DeleteStateMachine", &answer, theirs);
 }

@@ -154,7 +154,7 @@ static const dependant_t dependants [] = { { "workspace", workspace_gone },
                                            { "compute_cluster", cluster_gone },
                                            { "user", user_gone },
                                            { 0 } };
-static const tick_t ticks [] = { { 1000, runner_tick }, { 5000, deployments_watch }, { 0 } };
+static const tick_t ticks [] = { { 1000, runner_tick }, { 1000, deployments_watch }, { 0 } };
 
 static void
 s_free_zone (void *zone)

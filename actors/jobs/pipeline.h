@@ -28,11 +28,10 @@ CO void deployment_rollback (req_t *req);
 CO void pipeline_undeploy (req_t *req);
 CO void pipeline_deployments (req_t *req);
 CO void deployment_get (req_t *req);
-CO void deployments_watch (req_t *req);
 
 //  A deployment on its way. All of it lives as long as the request.
 typedef struct {
-    const char *id, *pipeline, *name, *workspace;
+    const char *id, *pipeline, *name, *workspace, *user;
     const char *target, *graph_json, *schedule, *timezone, *config_json, *profile;
     const char *repository, *branch, *commit, *rollback_of;
     mp_t config;
@@ -41,13 +40,25 @@ typedef struct {
     const char *definition;          //  ready state machine
 } deploy_t;
 
+//  What an error answer says, for a step.
+const char *deploy_why (req_t *req, const bus_reply_t *reply);
+
+//  deploy_local.c: make or change its job; sets job. NULL, or why it could not be done; `theirs`:
+//  their settings are the reason.
+CO const char *local_install (req_t *req, deploy_t *deploy, bool *theirs);
+//  It goes, if it is there.
+CO const char *local_remove (req_t *req, deploy_t *deploy, bool *theirs);
+
+//  deploy_lost.c: which process this is, and what those before it left undone.
+const char *deploy_instance (req_t *req);
+CO void deployments_watch (req_t *req);
+
 //  deploy_aws.c: what can be said before anything is changed: the state machine, the credentials.
 //  Fails the request with 409 on the setting that is missing.
 CO void aws_prepare (req_t *req, deploy_t *deploy);
-//  Create or update the state machine; sets arn. NULL, or why it could not be done; `theirs`: their
-//  settings are the reason.
+//  Create or update the state machine; sets arn.
 CO const char *aws_install (req_t *req, deploy_t *deploy, bool *theirs);
-//  It goes.
+//  It goes, if it is there: by its arn, or by the name that we give.
 CO const char *aws_remove (req_t *req, deploy_t *deploy, bool *theirs);
 
 extern const task_kind_t pipeline_kind, branch_kind, wait_kind, http_kind, copy_kind;

@@ -51,6 +51,7 @@ CREATE TABLE jobs.deployments (
     resource_arn     text,
     definition       jsonb,
     rollback_of      uuid,
+    instance         text,
     expires_at       timestamptz,
     created_at       timestamptz NOT NULL DEFAULT now (),
     completed_at     timestamptz,
@@ -83,7 +84,7 @@ CREATE INDEX etl_pipelines_user ON jobs.etl_pipelines (user_id, created_at DESC,
 
 --  As answers and events show it; lists go without the graph and the definition.
 CREATE FUNCTION jobs.deployment_shown (d jobs.deployments) RETURNS jsonb LANGUAGE sql STABLE AS $$
-    SELECT to_jsonb ($1) - '{pipeline_graph,definition,expires_at}'::text []
+    SELECT to_jsonb ($1) - '{pipeline_graph,definition,expires_at,instance}'::text []
         || jsonb_build_object ('created_at', base.utc ($1.created_at), 'completed_at', base.utc ($1.completed_at))
 $$;
 

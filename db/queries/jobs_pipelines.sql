@@ -20,12 +20,13 @@ UPDATE pipelines p SET pipeline_graph = $3::jsonb, last_git_sync = now (),
 
 -- :name deployment_begin
 -- $1 caller, $2 pipeline, $3 target, $4 graph, $5 schedule, $6 timezone, $7 config, $8 cloud profile, $9 repository, $10 branch,
--- $11 commit, $12 deployment that it goes back to, $13 seconds it may take. No row: no such pipeline. Null id: one is under way.
+-- $11 commit, $12 deployment that it goes back to, $13 seconds it may take, $14 process that does it. No row: no such pipeline.
+-- Null id: one is under way.
 WITH p AS (SELECT id, user_id FROM pipelines WHERE user_id = $1::uuid AND id = $2::uuid FOR UPDATE),
      d AS (INSERT INTO deployments (user_id, pipeline_id, version, target, pipeline_graph, schedule, timezone, config,
-                                    cloud_profile_id, git_repo_url, git_branch, git_commit, rollback_of, expires_at)
+                                    cloud_profile_id, git_repo_url, git_branch, git_commit, rollback_of, expires_at, instance)
            SELECT p.user_id, p.id, coalesce ((SELECT max (o.version) FROM deployments o WHERE o.pipeline_id = p.id), 0) + 1,
-                  $3, $4::jsonb, $5, $6, $7::jsonb, $8::uuid, $9, $10, $11, $12::uuid, now () + make_interval (secs => $13::int)
+                  $3, $4::jsonb, $5, $6, $7::jsonb, $8::uuid, $9, $10, $11, $12::uuid, now () + make_interval (secs => $13::int), $14
              FROM p WHERE NOT EXISTS (SELECT FROM deployments o WHERE o.pipeline_id = p.id AND o.status = 'deploying')
            RETURNING *)
 SELECT d.id, d.version,
@@ -75,12 +76,19 @@ SELECT d.id, deployment_events (d::deployments, 'deployment.failed', $2::jsonb) 
        CASE WHEN p.id IS NOT NULL THEN pipeline_event (p::pipelines) END AS live2
   FROM d LEFT JOIN p ON true
 
--- :name deployments_lost
--- Those of a process that ended.
-WITH d AS (UPDATE deployments d SET status = 'failed', state_seq = d.state_seq + 1, completed_at = now (), expires_at = NULL,
-                  termination = '{"code": "LOST", "type": "INTERNAL_ERROR", "message": "the process that deployed it ended"}'
-            WHERE status = 'deploying' AND expires_at < now () RETURNING *)
-SELECT d.id, deployment_events (d::deployments, 'deployment.failed', d.termination) AS live FROM d
+-- :name deployments_stranded
+-- $1 instance, $2 this process of it: those of its processes before, and those that took too long (`late`). `job`: what one of
+-- them has installed here; active…: what is in force meanwhile.
+SELECT d.id, d.user_id, d.target, d.config::text AS config, d.cloud_profile_id, d.expires_at < now () AS late,
+       p.id AS pipeline_id, p.name, p.workspace_id, p.state_machine_arn,
+       (SELECT j.id FROM jobs j WHERE j.user_id = d.user_id AND j.config ->> 'deployment_id' = d.id::text LIMIT 1) AS job,
+       a.id AS active, a.job_id AS active_job, a.schedule AS active_schedule, a.timezone AS active_timezone,
+       a.config::text AS active_config, a.cloud_profile_id AS active_profile, a.resource_arn AS active_arn,
+       a.definition::text AS active_definition
+  FROM deployments d JOIN pipelines p ON p.id = d.pipeline_id
+  LEFT JOIN deployments a ON a.pipeline_id = d.pipeline_id AND a.target = d.target AND a.status = 'active'
+ WHERE d.status = 'deploying' AND (d.expires_at < now () OR (d.instance <> $2 AND split_part (d.instance, '/', 1) = $1))
+ ORDER BY d.expires_at < now () DESC, d.target = 'local' DESC
 
 -- :name deployments_of
 -- $1 caller, $2 pipeline.
