@@ -1,6 +1,7 @@
 //  params.c -- parameters of a statement, from JSON to typed values that are bound.
 
 #include <errno.h>
+#include <limits.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -131,8 +132,8 @@ s_number (void *arg, text_t name)
     return (int) self->out->count;
 }
 
-void
-params_read (req_t *req, mp_t given, const char *sql, params_t *out)
+static void
+s_read (req_t *req, mp_t given, const char *sql, params_t *out)
 {
     buf_t *room = req_buf (req), *text = req_buf (req);
     reading_t reading = { .req = req, .out = out, .given = json_plain (given, room) };
@@ -157,4 +158,15 @@ params_read (req_t *req, mp_t given, const char *sql, params_t *out)
     default:
         fail_field (req, E_INVALID, "parameters", "must be an array or an object");
     }
+}
+
+void
+params_read (req_t *req, mp_t given, const char *sql, params_t *out)
+{
+    s_read (req, given, sql, out);
+    unsigned long most = sql_marks (sql);
+    if (most == ULONG_MAX)
+        fail_field (req, E_INVALID, "parameters", "are counted from $1");
+    if (most > (mp_type (given) == MP_MAP ? 0 : out->count))
+        fail_field (req, E_INVALID, "parameters", "$%lu is not given", most);
 }

@@ -2,6 +2,7 @@
 //  what is taken for a text wrongly ends as an error of the engine.
 
 #include <ctype.h>
+#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -119,21 +120,45 @@ sql_name_marks (const char *sql, int (*number) (void *arg, text_t name), void *a
     return true;
 }
 
+//  A $n at `at`: its n, and where it ends; 0: none is there.
+static unsigned long
+s_mark (const char *sql, size_t at, size_t *end)
+{
+    if (sql [at] != '$' || !isdigit ((unsigned char) sql [at + 1])
+        || (at && s_is_word (sql [at - 1])))
+        return 0;
+    char *stop;
+    unsigned long number = strtoul (sql + at + 1, &stop, 10);
+    *end = (size_t) (stop - sql);
+    return number ? number : ULONG_MAX;
+}
+
+unsigned long
+sql_marks (const char *sql)
+{
+    unsigned long most = 0;
+    for (size_t at = 0; sql [at];) {
+        size_t end = sql_skip (sql, at);
+        unsigned long number = end == at ? s_mark (sql, at, &end) : 0;
+        most = number > most ? number : most;
+        at = end > at ? end : at + 1;
+    }
+    return most;
+}
+
 int
 engine_marks (const char *sql, const char *mark, size_t params, buf_t *out, int *order, size_t room)
 {
     size_t count = 0;
     for (size_t at = 0; sql [at];) {
         size_t end = sql_skip (sql, at);
-        if (end == at && sql [at] == '$' && isdigit ((unsigned char) sql [at + 1])
-            && !(at && s_is_word (sql [at - 1]))) {
-            char *stop;
-            unsigned long number = strtoul (sql + at + 1, &stop, 10);
-            if (number == 0 || number > params || count == room)
+        unsigned long number = end == at ? s_mark (sql, at, &end) : 0;
+        if (number) {
+            if (number > params || count == room)
                 return -1;
             order [count++] = (int) number - 1;
             buf_puts (out, mark);
-            at = (size_t) (stop - sql);
+            at = end;
             continue;
         }
         if (end == at)

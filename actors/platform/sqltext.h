@@ -13,6 +13,9 @@ size_t sql_skip (const char *sql, size_t at);
 bool sql_name_marks (const char *sql, int (*number) (void *arg, text_t name), void *arg, buf_t *out,
                      text_t *unknown);
 
+//  The highest n of $n, 0: there is none.
+unsigned long sql_marks (const char *sql);
+
 //  Does it only read, as far as its text tells?
 bool sql_is_read (const char *sql);
 //  May it name a table at all? One that does not has no lineage.
