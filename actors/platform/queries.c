@@ -129,7 +129,7 @@ const resource_t statement_resource = {
             { "state_detail", T_TEXT, READONLY },
             { "state_seq", T_INT, READONLY },
             { "termination", T_JSON, READONLY },
-            { "error", T_TEXT, READONLY, .sql = "t.termination ->> 'message'" },
+            { "error", T_TEXT, READONLY, .sql = "platform.statement_error (t)" },
             { "success", T_BOOL, READONLY,
               .sql = "CASE WHEN t.finished_at IS NOT NULL THEN t.state IN ('succeeded', 'expired') "
                      "END" },
