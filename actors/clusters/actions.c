@@ -63,6 +63,7 @@ s_move (req_t *req, const char *from, const char *status, const char *detail, co
 static CO void
 s_answer (req_t *req, unsigned status)
 {
+    reply_again (req);
     reply_row (req, status, db_row (req, "cluster_get", req_user (req), req_id (req)));
 }
 

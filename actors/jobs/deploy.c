@@ -122,6 +122,7 @@ s_finish (req_t *req, const deploy_t *deploy)
     unit_add (unit, "deployment_activate", deploy->id, job, arn, deploy->definition);
     if (row_none (unit_commit (unit)))
         fail (req, E_CONFLICT, "the deployment was given up for lost");
+    reply_again (req);
     reply_row (req, 201, db_row (req, "deployment_get", req_user (req), deploy->id));
 }
 

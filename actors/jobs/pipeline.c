@@ -170,6 +170,15 @@ pipelines_gone (req_t *req, const char *user, const char *workspace)
     unit_commit (unit);
 }
 
+//  Of the caller's key: its own waits for the answer of this request.
+static const char *
+s_run_key (req_t *req, text_t key)
+{
+    char *digest = req_alloc (req, 65);
+    sha256_hex (key, digest);
+    return req_print (req, "pipelines.run %s", digest);
+}
+
 CO void
 pipeline_run (req_t *req)
 {
@@ -179,12 +188,15 @@ pipeline_run (req_t *req)
     if (!row_str (row, "job_id"))
         fail_field (req, E_CONFLICT, "status", "the pipeline is not deployed here");
     buf_t *params = req_buf (req), *body = req_buf (req);
+    text_t again = mp_text (req_meta (req, "idempotency_key"));
     mp_put_map (params, 1);
     mp_pair_str (params, "id", row_str (row, "job_id"));
     mp_put_map (body, 0);
     bus_reply_t reply = req_call (req, "jobs.run", mp_buf (params), mp_buf (body),
                                   &(req_call_t) {
-                                      .key = req_print (req, "user:%s", req_user (req)) });
+                                      .key = req_print (req, "user:%s", req_user (req)),
+                                      .idempotency_key = again.size ? s_run_key (req, again)
+                                                                    : NULL });
     if (reply.status >= 400)
         fail_reply (req, &reply);
     reply_mp (req, (unsigned) reply.status, reply.body);

@@ -5,6 +5,8 @@
 
 #include "kit.h"
 
+#define CHANGE_PATIENCE 2000     //  ms
+
 void
 idem_statements (kit_t *kit)
 {
@@ -93,20 +95,36 @@ idem_begin (req_t *req)
     return true;
 }
 
+//  As a bytea is written.
+static void
+s_put_hex (buf_t *hex, mp_t body)
+{
+    static const char digits [] = "0123456789abcdef";
+    buf_puts (hex, "\\x");
+    for (const uint8_t *at = body.data; at < body.end; at++) {
+        uint8_t *to = buf_room (hex, 2);
+        to [0] = (uint8_t) digits [*at >> 4];
+        to [1] = (uint8_t) digits [*at & 15];
+        hex->size += 2;
+    }
+    buf_putc (hex, 0);
+}
+
+static const char *
+s_digest (req_t *req, mp_t body)
+{
+    char *out = req_alloc (req, 65);
+    sha256_hex ((text_t) { (const char *) body.data, (size_t) (body.end - body.data) }, out);
+    return out;
+}
+
 void
 idem_store (req_t *req, db_unit_t *unit, mp_t body)
 {
-    static const char digits [] = "0123456789abcdef";
     buf_t hex = { 0 };
-    buf_puts (&hex, "\\x");
-    for (const uint8_t *at = body.data; at < body.end; at++) {
-        uint8_t *to = buf_room (&hex, 2);
-        to [0] = (uint8_t) digits [*at >> 4];
-        to [1] = (uint8_t) digits [*at & 15];
-        hex.size += 2;
-    }
-    buf_putc (&hex, 0);
+    s_put_hex (&hex, body);
     unsigned status = req->endpoint->spec.status ? req->endpoint->spec.status : 200;
+    req->idem_digest = s_digest (req, body);
     const char *const params [] = { s_who (req),
                                    req->idem_key,
                                    req->endpoint->spec.method,
@@ -116,6 +134,35 @@ idem_store (req_t *req, db_unit_t *unit, mp_t body)
     db_unit_add (unit, req->idem_stored ? "kit.idem_change" : "kit.idem_put", params,
                  COUNT (params));
     buf_free (&hex);
+}
+
+static void
+s_on_changed (void *arg, db_result_t *results, size_t count)
+{
+    (void) results, (void) count;
+    pause_end (arg);
+}
+
+CO mp_t
+idem_answer (req_t *req, unsigned status, mp_t body)
+{
+    if (strcmp (s_digest (req, body), req->idem_digest) == 0)
+        return body;
+    pause_t pause = { 0 };
+    buf_t hex = { 0 };
+    body = req_keep_mp (req, body);
+    s_put_hex (&hex, body);
+    const char *const params [] = { s_who (req),
+                                   req->idem_key,
+                                   req->endpoint->spec.method,
+                                   req->idem_hash,
+                                   req_print (req, "%u", status),
+                                   (const char *) hex.data };
+    db_query (req->actor->db, DB_WRITE, "kit.idem_change", params, COUNT (params), CHANGE_PATIENCE,
+              s_on_changed, &pause);
+    buf_free (&hex);
+    pause_wait (&pause);
+    return body;
 }
 
 bool

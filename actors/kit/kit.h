@@ -123,7 +123,9 @@ struct req {
     int64_t live_off;
 
     const char *idem_key, *idem_hash;
+    const char *idem_digest;         //  of the answer that is stored
     bool idem_stored;                //  an answer of ours was committed
+    bool idem_whole;                 //  … and what is answered is to be stored in its place
 
     pause_t *sleeper;
     bool woken;
@@ -240,6 +242,9 @@ CO bool idem_begin (req_t *req);     //  true: answered already (replay), or fai
 void idem_end (req_t *req, bool failed);
 void idem_statements (kit_t *kit);
 void idem_store (req_t *req, db_unit_t *unit, mp_t body);
+//  The caller is about to hear `body`: store it, where a unit stored something else, so that who
+//  repeats the request hears it, too. The body, where it is safe.
+CO mp_t idem_answer (req_t *req, unsigned status, mp_t body);
 //  Did it fail because the same request is done already?
 bool idem_taken (const db_result_t *result);
 //  Publish the live columns of a committed result; position of the first in the request (may be

@@ -106,11 +106,21 @@ answer_meta (req_t *req, unsigned status)
 }
 
 void
+reply_again (req_t *req)
+{
+    req->idem_whole = true;
+}
+
+void
 reply_mp (req_t *req, unsigned status, mp_t body)
 {
     assert (!req->answered);
     req->answered = true;
     req->status = status;
+    if (!req->peer)
+        return;
+    if (req->idem_stored && req->idem_whole && status < 400)
+        body = idem_answer (req, status, body);
     if (!req->peer)
         return;
     if (req->endpoint->spec.auth == AUTH_OPERATOR || !fault (KIT_ANSWER))

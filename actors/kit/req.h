@@ -84,7 +84,11 @@ void fail_reply (req_t *req, const bus_reply_t *reply) __attribute__ ((noreturn)
 void reply_header (req_t *req, const char *name, const char *value);      //  kept by fail () too
 //  A pair of REPLY.meta for the caller itself (edge, door), such as revoke {user, jti}.
 void reply_meta (req_t *req, const char *name, mp_t value);
+//  CO, where reply_again was called.
 void reply_mp (req_t *req, unsigned status, mp_t body);
+//  The next answer is what who repeats the request with its key hears, not the unit's last row. To
+//  be called where that row is less, and the answer holds no secret.
+void reply_again (req_t *req);
 void reply_json (req_t *req, unsigned status, text_t json);       //  ready JSON
 void reply_message (req_t *req, unsigned status, const char *message);        //  {"message": …}
 void reply_empty (req_t *req);                                    //  204

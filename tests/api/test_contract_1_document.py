@@ -1,5 +1,6 @@
 """The 56 calls of the platform API, one test each: status, fields and types of what they answer."""
 
+import uuid
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -7,7 +8,7 @@ import pytest
 from contract_world import (CLUSTER, COLUMN, DATABASE, DEPLOYMENT, ERROR, EXECUTED, EXECUTION, KINDS, MESSAGE,
                             PERSON, RUN, TABLE, TESTED, TOKENS, Things)
 from identity_world import PASSWORD, address, claims
-from shapes import LIVE, NOTHING, TEXT, UUID, has_shape
+from shapes import LIVE, NOTHING, TEXT, UUID, One, has_shape
 
 CRUD = [name for name in KINDS if name not in ("saved_query", "etl_pipeline", "repository", "catalog")]
 NOWHERE = "5c1d7c0e-3c1f-4c2b-9d0a-0e6f6b1d2a77"
@@ -218,6 +219,23 @@ def test_post_pipelines_deploy(things):
     path = f"/pipelines/{things['pipeline']}"
     has_shape(things.user.post(f"{path}/deploy", expect=201), {**DEPLOYMENT, "pipeline_id": things["pipeline"]})
     assert things.user.get(path)["status"] == "deployed"
+
+
+@pytest.mark.parametrize("path, body, field", [
+    ("/jobs/$job/run", None, "id"), ("/pipelines/$pipeline/deploy", {}, "id"), ("/pipelines/$pipeline/run", None, "id"),
+    ("/queries/execute", {"query": "SELECT random()"}, "statement_id"),
+    ("/notebooks/$notebook/execute", {"cellId": "1", "code": "1"}, "execution_id"),
+    ("/notebooks/execute", {"notebookId": "$notebook", "cellId": "1", "code": "1"}, "execution_id"),
+    *((kind.path, kind.body, "id") for kind in KINDS.values())])
+def test_what_is_repeated_with_its_key_is_done_once(things, path, body, field):
+    if path.startswith("/pipelines/") and path.endswith("/run"):
+        things.user.post(things.path("/pipelines/$pipeline/deploy"), {}, expect=201)
+    key = {"Idempotency-Key": str(uuid.uuid4())}
+    once, again = (things.user.request("POST", things.path(path), body and things.fill(body), headers=key,
+                                       expect=(200, 201, 202), timeout=90).json() for _ in range(2))
+    assert again[field] == once[field]
+    has_shape(again, {name: One("the same kind", lambda value, like=value: like is None or type(value) is type(like))
+                      for name, value in once.items() if value is not None})
 
 
 #  ---- that these are all
