@@ -20,6 +20,7 @@ HOST = "127.0.0.1"
 TICK = 0.5                       # s
 YOUNG = 10                       # s: who dies before that is not started again at once
 BACKOFF_MAX = 30                 # s
+HEAR = 0.1                       # s
 RETIRE = 15                      # s that a worker has to hand over what it holds
 LINE_MAX = 65536
 PIECE = 262144
@@ -228,11 +229,16 @@ class Keeper:
             self.changed.set()
 
     async def control(self, reader, writer):
+        #  Who says one thing and leaves is heard before it is answered, for an answer that nobody
+        #  takes ends the connection with all that has not been read of it.
+        line = asyncio.create_task(reader.readline())
+        await asyncio.wait([line], timeout=HEAR)
         self.writers.add(writer)
         try:
             self.tell([writer])
-            while line := await reader.readline():
-                self.obey(line)
+            while said := await line:
+                self.obey(said)
+                line = asyncio.create_task(reader.readline())
         except (OSError, ValueError):
             pass
         finally:
