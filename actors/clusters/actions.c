@@ -67,6 +67,25 @@ s_answer (req_t *req, unsigned status)
     reply_row (req, status, db_row (req, "cluster_get", req_user (req), req_id (req)));
 }
 
+//  What nobody could do is not silently left out.
+static void
+s_check_load (req_t *req, const provider_t *provider, row_t row)
+{
+    const char *type = row_str (row, "compute_type"), *text = row_str (row, "cluster_config");
+    buf_t *config = req_buf (req);
+    char error [64];
+    if (provider->tells_load (type))
+        return;
+    if (row_bool (row, "auto_scaling"))
+        fail_field (req, E_CONFLICT, "auto_scaling",
+                    "is not possible: %s on %s does not tell its load", type, provider->name);
+    if (text && json_read (text_of (text), config, error, sizeof error)
+        && mp_real (mp_get (mp_buf (config), "idle_minutes")) > 0)
+        fail_field (req, E_CONFLICT, "cluster_config",
+                    "idle_minutes is not possible: %s on %s does not tell its load", type,
+                    provider->name);
+}
+
 //  Can it be started at all? Before anything is written.
 static CO void
 s_check_start (req_t *req, row_t row)
@@ -86,6 +105,7 @@ s_check_start (req_t *req, row_t row)
                             : "%s on %s is not configured: set %s",
                       type, provider->name, setting);
     }
+    s_check_load (req, provider, row);
     if (clusters->closing)
         fail (req, E_UNAVAILABLE, "clusters are being restarted");
     if (clusters->refusal)

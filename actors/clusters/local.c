@@ -42,6 +42,12 @@ s_missing (provider_t *provider, const char *type, bool *given)
     return "clusters.spark-home";
 }
 
+static bool
+s_tells_load (const char *type)
+{
+    return strcmp (type, "ray") != 0;
+}
+
 static const char *
 s_endpoint (const char *type, const char **variable, int *port)
 {
@@ -180,7 +186,8 @@ provider_t *
 local_new (loop_t *loop, int spawner, const local_conf_t *conf)
 {
     local_t *self = xcalloc (1, sizeof *self);
-    self->base = (provider_t) { .name = "local", .missing = s_missing, .start = box_begin,
+    self->base = (provider_t) { .name = "local", .missing = s_missing,
+                                .tells_load = s_tells_load, .start = box_begin,
                                 .attach = box_attach, .resize = box_resize, .stop = box_stop,
                                 .leave = box_leave, .endpoint = s_endpoint };
     self->loop = loop;

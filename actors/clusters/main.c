@@ -90,7 +90,8 @@ static const resource_t cluster = {
         { "state_seq", T_INT, READONLY },
         { "termination", T_OBJECT, READONLY | NULLABLE, .doc = "{code, type, message}" },
         { "endpoint_url", T_TEXT, READONLY | NULLABLE },
-        { "dashboard_url", T_TEXT, READONLY | NULLABLE },
+        { "dashboard_url", T_TEXT, READONLY | NULLABLE,
+          .doc = "null on this machine: Dask's and Ray's need what Debian does not have" },
         { "workers", T_INT, READONLY, .doc = "alive now" },
         { "started_at", T_TIME, READONLY | NULLABLE },
         { 0 } }

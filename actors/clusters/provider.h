@@ -40,6 +40,9 @@ struct provider {
     //  Name of the setting without which it cannot serve such clusters; NULL: it can. `given`: it
     //  has a value, but there is no driver for it.
     const char *(*missing) (provider_t *self, const char *type, bool *given);
+    //  Does such a cluster say how much it has to do? Without that it neither grows nor stops by
+    //  itself.
+    bool (*tells_load) (const char *type);
     //  NULL with `why`: nothing was begun.
     nodes_t *(*start) (provider_t *self, const nodes_conf_t *conf, const nodes_calls_t *calls,
                        const char **why);

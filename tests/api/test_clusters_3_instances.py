@@ -13,7 +13,8 @@ from stack import Stack, wait_for
 @pytest.fixture(scope="module")
 def pair():
     system = Stack("--instances=clusters=2", "--set=clusters.spark-home=/opt/spark",
-                   "--set=clusters.aws-provider=anything", "--set=platform.spark-url=http://127.0.0.1:8998")
+                   "--set=clusters.aws-provider=anything", "--set=clusters.ray-python=/usr/bin/python3",
+                   "--set=platform.spark-url=http://127.0.0.1:8998")
     system.wait()
     yield system
     assert system.stop() == 0
@@ -69,3 +70,13 @@ def test_a_setting_without_a_driver_is_no_success(user):
         made.delete()
     refused = user.post("/queries/execute", {"query": "SELECT 1", "engine": "spark"}, expect=409)
     assert refused["details"] == {"engine": "has no driver here", "setting": "platform.spark-url"}
+
+
+@pytest.mark.parametrize("fields, field", [({"auto_scaling": True}, "auto_scaling"),
+                                           ({"cluster_config": {"idle_minutes": 5}}, "cluster_config")])
+def test_what_needs_its_load_is_not_promised_for_ray(user, fields, field):
+    made = Cluster(user, compute_type="ray", **fields)
+    refused = made.start(expect=409)
+    assert list(refused["details"]) == [field] and "does not tell its load" in refused["details"][field]
+    assert made.row()["state_detail"] == "stopped"
+    made.delete()
