@@ -70,7 +70,8 @@ s_task (reader_t *self, mp_t config, const char *job_type)
 {
     dag_t *dag = self->dag;
     dag_task_t *task = &dag->tasks [dag->count];
-    text_t key = mp_text (mp_get (config, "task_key")), type = mp_text (mp_get (config, "type"));
+    mp_t named = mp_get (config, "type");
+    text_t key = mp_text (mp_get (config, "task_key")), type = mp_text (named);
     if (mp_type (config) != MP_MAP || key.size < 1 || key.size > 100) {
         self->why = req_print (self->req, "tasks [%zu] needs a task_key of 1 to 100 characters",
                                dag->count);
@@ -79,6 +80,10 @@ s_task (reader_t *self, mp_t config, const char *job_type)
     *task = (dag_task_t) { .key = req_copy (self->req, key), .config = config, .leaf = true };
     if (s_find (dag, key) >= 0) {
         self->why = req_print (self->req, "task %s is there twice", task->key);
+        return false;
+    }
+    if (!mp_empty (named) && type.size == 0) {
+        self->why = req_print (self->req, "task %s: type must be a text", task->key);
         return false;
     }
     task->type = type.size ? req_copy (self->req, type) : job_type;

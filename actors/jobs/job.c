@@ -52,6 +52,18 @@ s_schedule (req_t *req, const char *schedule, const char *timezone, bool enabled
 
 //  ---- config ----
 
+//  A branch asks what another task ended with.
+static void
+s_branch (req_t *req, const dag_t *dag, const dag_task_t *task)
+{
+    text_t node = mp_text (mp_get (task->config, "node"));
+    for (size_t n = 0; n < dag->count; n++)
+        if (text_is (node, dag->tasks [n].key))
+            return;
+    fail_field (req, E_INVALID, "config", "task %s: there is no task %.*s", task->key,
+                (int) (node.size < 100 ? node.size : 100), node.size ? node.data : "");
+}
+
 static CO void
 s_config (req_t *req, mp_t config, const char *job_type)
 {
@@ -68,6 +80,8 @@ s_config (req_t *req, mp_t config, const char *job_type)
         if (task->kind->check)
             task->kind->check (req, task->config, alone ? req_print (req, "a %s job", job_type)
                                                         : req_print (req, "task %s", task->key));
+        if (task->kind == &branch_kind)
+            s_branch (req, &dag, task);
     }
 }
 

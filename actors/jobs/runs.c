@@ -175,6 +175,10 @@ job_backfill (req_t *req)
     if (to <= from)
         fail_field (req, E_INVALID, "to", "must be behind from");
     int64_t now = jobs_now ();
+    if (from < 0)
+        fail_field (req, E_INVALID, "from", "must not be before 1970");
+    if (now >= 0 && from > now)
+        fail_field (req, E_INVALID, "from", "must not be in the future");
     if (now >= 0 && to > now)
         to = now + 1;
     size_t count = 0;

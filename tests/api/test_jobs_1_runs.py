@@ -259,6 +259,12 @@ def test_a_workspace_takes_its_jobs_along(ann):
     ({"config": {"tasks": []}}, "config"),
     ({"config": {"tasks": [{"type": "sql", "query": "SELECT 1"}]}}, "config"),
     ({"config": {"tasks": [{"task_key": "a", "type": "magic"}]}}, "config"),
+    ({"config": {"tasks": [{"task_key": "a", "type": 5}]}}, "config"),
+    ({"config": {"tasks": [{"task_key": "a", "type": "branch", "node": "b", "operator": ">",
+                            "value": 1}]}}, "config"),
+    ({"config": {"tasks": [{"task_key": f"t{n}", "query": "SELECT 1"} for n in range(10000)]}}, "config"),
+    ({"schedule": "*/0 * * * *"}, "schedule"), ({"schedule": "0 0 * * * 1999"}, "schedule"),
+    ({"parameters": [1]}, "parameters"), ({"timezone": ""}, "timezone"),
     ({"config": {"tasks": [{"task_key": "a", "query": "SELECT 1", "depends_on": ["b"]}]}}, "config"),
     ({"config": {"tasks": [{"task_key": "a", "query": "SELECT 1", "depends_on": ["a"]}]}}, "config"),
     ({"config": {"tasks": [{"task_key": "a", "query": "SELECT 1", "run_if": "NEVER"}]}}, "config"),
@@ -270,6 +276,47 @@ def test_bad_jobs_are_refused_by_name(ann, fields, field):
     answer = job(ann, **{"name": "bad", "job_type": "sql", "config": {"query": "SELECT 1"}, **fields},
                  expect=400)
     assert field in answer["details"], answer
+
+
+def test_what_a_job_carries_has_a_limit(ann):
+    work = job(ann, query="SELECT 1", parameters={"x": "y" * 100000})
+    assert len(ann.get(f"/jobs/{work['id']}")["parameters"]["x"]) == 100000
+    ann.request("POST", f"/jobs/{work['id']}/run", {"parameters": {"x": "y" * 2000000}}, expect=413)
+    answer = ann.post(f"/jobs/{work['id']}/run", {"parameters": [1]}, expect=400)
+    assert "parameters" in answer["details"]
+    row = done(ann, work)
+    assert ann.post(f"/job-runs/{row['id']}/repair", expect=409)["details"]["from"] == "succeeded"
+
+
+@pytest.mark.parametrize("span, field", [
+    ({"from": "1969-12-31T00:00:00Z", "to": "1971-01-01T00:00:00Z"}, "from"),
+    ({"from": "2999-01-01T00:00:00Z", "to": "2999-01-02T00:00:00Z"}, "from"),
+    ({"from": "2020-01-01T00:00:00Z", "to": "2026-01-01T00:00:00Z"}, "to"),
+    ({"from": "2020-01-01T00:00:00Z", "to": "2020-01-01T00:00:00Z"}, "to"),
+    ({"from": "2020-01-01T00:00:00Z"}, "to"), ({"from": "monday", "to": "tuesday"}, "from")])
+def test_what_cannot_be_filled_back(ann, span, field):
+    work = job(ann, query="SELECT 1", schedule="* * * * *", enabled=False)
+    assert field in ann.post(f"/jobs/{work['id']}/backfill", span, expect=400)["details"]
+
+
+def test_tasks_name_only_ones_own(ann, bob):
+    theirs = {"notebook_id": notebook(bob, "1"),
+              "query_id": bob.post("/queries", {"name": "q", "query_text": "SELECT 1"}, expect=201)["id"],
+              "pipeline_id": bob.post("/pipelines", {"name": "p"}, expect=201)["id"],
+              "source_id": bob.post("/data-sources", {"name": "s", "source_type": "sqlite",
+                                                      "connection_config": {"path": "x.db"}}, expect=201)["id"],
+              "cluster_id": bob.post("/compute-clusters", {"name": "c", "compute_type": "dask",
+                                                           "node_type": "local"}, expect=201)["id"]}
+    for field, kind, more in (("notebook_id", "notebook", {}), ("query_id", "sql", {}),
+                              ("source_id", "sql", {"query": "SELECT 1"}),
+                              ("cluster_id", "sql", {"query": "SELECT 1"}),
+                              ("source_id", "copy", {"query": "SELECT 1", "table": "t"})):
+        for value in (theirs[field], NOBODY):
+            task = {"task_key": "t", "type": kind, **more, field: value}
+            assert field in job(ann, config={"tasks": [task]}, expect=404)["details"], task
+    for value in (theirs["pipeline_id"], NOBODY):
+        answer = job(ann, job_type="pipeline", config={"pipeline_id": value}, expect=404)
+        assert "pipeline_id" in answer["details"]
 
 
 def test_what_belongs_to_others_is_not_there(ann, bob):

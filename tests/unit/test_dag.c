@@ -74,6 +74,7 @@ test_refusals_name_the_task (void **state)
           "tasks [1] needs a task_key of 1 to 100 characters" },
         { "[" TASK ("a", "") "," TASK ("a", "") "]", "task a is there twice" },
         { "[{\"task_key\":\"a\",\"type\":\"magic\"}]", "task a: there is no type magic" },
+        { "[{\"task_key\":\"a\",\"type\":5}]", "task a: type must be a text" },
         { "[" TASK ("a", ",\"max_retries\":101") "]",
           "task a: max_retries must be a number from 0 to 100" },
         { "[" TASK ("a", ",\"max_infra_retries\":\"1\"") "]",
