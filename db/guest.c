@@ -516,7 +516,7 @@ guest_run (loop_t *loop, const guest_conf_t *conf, text_t sql, const guest_limit
     self->sql [sql.size] = 0;
     self->role = xstrdup (conf->role);
     self->keeper = xstrdup (conf->keeper);
-    self->harmless = conf->read_only || guest_reads (self->sql);
+    self->harmless = conf->read_only || conf->harmless || guest_reads (self->sql);
     self->resume = (hook_t) { .fn = s_resumed, .arg = self };
     s_params (self, conf);
     self->timer = loop_timer (loop, s_timer, self);

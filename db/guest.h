@@ -30,6 +30,7 @@ typedef struct {
     const char *keeper;          //  our own connection string to the guest database, ends sessions
                                  //  deaf to cancellation; NULL: they are only hung up on
     bool read_only;
+    bool harmless;               //  it is known to change nothing; else its first word tells
     bool keep;                   //  a session of this guest that waits may serve it, and may wait
                                  //  behind it (guest_kept.h); else it has one of its own
     const guest_param_t *params; //  $1, $2, …
@@ -67,9 +68,10 @@ typedef struct {
     void (*done) (void *arg, const guest_outcome_t *outcome);
 } guest_calls_t;
 
-//  By its first word: does it change nothing, however it ends? Has it a plan? Does it only make
-//  room?
+//  By its first word: does it change nothing, however it ends? Is it a WITH, which may be either?
+//  Has it a plan? Does it only make room?
 bool guest_reads (const char *sql);
+bool guest_combines (const char *sql);
 bool guest_plans (const char *sql);
 bool guest_frees (const char *sql);
 

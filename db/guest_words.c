@@ -51,6 +51,13 @@ guest_plans (const char *sql)
 }
 
 bool
+guest_combines (const char *sql)
+{
+    static const char *const words [] = { "with" };
+    return s_begins_with (sql, words, 1);
+}
+
+bool
 guest_frees (const char *sql)
 {
     static const char *const words [] = { "delete", "drop", "truncate" };

@@ -220,7 +220,8 @@ s_start (engine_run_t *run, const login_t *login)
         &(guest_conf_t){ .server = server, .database = GUESTS_DATABASE, .role = login->role,
                          .password = login->password, .keeper = keeper, .keep = true,
                          .read_only = run->read_only || run->explain || self->limited,
-                         .params = params, .param_count = run->param_count },
+                         .harmless = sql_is_read (run->sql), .params = params,
+                         .param_count = run->param_count },
         text_of (sql), &(guest_limits_t){ run->deadline, run->rows, run->bytes }, &calls, self);
     free (server);
     explicit_bzero (keeper, strlen (keeper));
@@ -317,8 +318,8 @@ s_pull (engine_run_t *run, buf_t *rows, size_t *count)
     if (self->guest && self->rows.size < ENGINE_BATCH)
         req_sleep (run->req, QUIET);
     if (!self->guest && self->unheard && !run->cancelled && self->tries++ < TRIES) {
-        //  A guest may change its own password: put right, and tried once more. Or PostgreSQL counts
-        //  sessions that have not ended yet, and lets nobody else in.
+        //  A guest may change its own password: put right, and tried once more. Or PostgreSQL
+        //  counts sessions that have not ended yet, and lets nobody else in.
         self->unheard = false;
         if (self->tries > 1)
             req_sleep (run->req, AGAIN * self->tries);

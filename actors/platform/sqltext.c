@@ -194,7 +194,7 @@ sql_is_read (const char *sql)
 {
     static const char *const writes[] = { "into",   "explain", "nextval", "setval", "insert",
                                           "update", "delete",  "merge",   NULL };
-    return guest_reads (sql) && !s_has_word (sql, writes);
+    return (guest_reads (sql) || guest_combines (sql)) && !s_has_word (sql, writes);
 }
 
 bool

@@ -18,8 +18,10 @@ typedef struct {
 //  Begin what the request asks for, which waits so many ms for its end. False: another instance has
 //  answered. BEGIN_SHARED and BEGIN_EXPLAIN may answer a statement that runs already.
 CO bool statement_begin (req_t *req, const char *method, begin_t how, int64_t wait, begun_t *out);
-//  The end of a statement that waits for its row, in the unit that makes that.
-void statement_end_add (unit_t *unit, const statement_t *self);
+//  The last parameters of statement_add, from the state on; its end and rows when these wait for
+//  the row.
+#define STATEMENT_ENDING 15
+void statement_ending (const statement_t *self, const char *params [STATEMENT_ENDING]);
 //  Take the claim of a user; what was begun under an older one is lost.
 CO void statement_claim (req_t *req, const char *user);
 //  To be given back once nothing of the user's runs, and what is stored of theirs to be looked at.

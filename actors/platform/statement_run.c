@@ -14,6 +14,7 @@
 #define WINDOW (256 << 10)           //  bytes that a listener may be behind
 #define QUEUE_LOOK 1000              //  ms
 #define PROGRESS_EVERY 1000          //  ms
+#define ENDING (STATEMENT_ENDING - 3)        //  without the rows
 
 //  Rows that are to be written, or the end with the last of them.
 typedef struct statement_end {
@@ -60,34 +61,60 @@ s_number (req_t *req, int64_t number)
     return req_print (req, "%lld", (long long) number);
 }
 
+//  From the state on.
+static void
+s_ending_params (const writing_t *writing, const char **params)
+{
+    const statement_t *self = writing->statement;
+    req_t *req = writing->req;
+    const engine_run_t *run = self->run;
+    bool kept = strcmp (writing->state, "succeeded") == 0 && !self->streams;
+    size_t rows = self->found + (writing->rows || self->streams ? self->pending_count : 0);
+    params [0] = writing->state;
+    params [1] = writing->detail;
+    params [2] = writing->termination;
+    params [3] = self->columns.size ? req_copy (req, buf_text (&self->columns)) : NULL;
+    params [4] = s_number (req, (int64_t) rows);
+    params [5] = s_number (req, self->streams ? 0 : (int64_t) self->weight);
+    params [6] = run && run->truncated ? "true" : "false";
+    params [7] = run && run->changed >= 0 ? s_number (req, run->changed) : NULL;
+    params [8] = run ? run->tag : NULL;
+    params [9] = run ? run->engine_id : NULL;
+    params [10] = run ? run->info : NULL;
+    params [11] = kept ? actor_opt (req_actor (req), "statement-ttl") : NULL;
+}
+
 static void
 s_build (unit_t *unit, void *arg)
 {
     writing_t *writing = arg;
     statement_t *self = writing->statement;
     req_t *req = writing->req;
-    const engine_run_t *run = self->run;
     if (writing->rows)
         unit_also (unit, "statement_rows_add", self->id, s_number (req, (int64_t) self->found),
                    s_number (req, (int64_t) self->pending_count), writing->data, writing->told);
     if (!writing->end)
         return;
-    bool kept = strcmp (writing->state, "succeeded") == 0;
-    size_t rows = self->found + (writing->rows || self->streams ? self->pending_count : 0);
-    unit_add (
-        unit, "statement_end", self->id, writing->state, writing->detail, writing->termination,
-        self->columns.size ? req_copy (req, buf_text (&self->columns)) : NULL,
-        s_number (req, (int64_t)rows), s_number (req, self->streams ? 0 : (int64_t)self->weight),
-        run && run->truncated ? "true" : "false",
-        run && run->changed >= 0 ? s_number (req, run->changed) : NULL, run ? run->tag : NULL,
-        run ? run->engine_id : NULL, run ? run->info : NULL,
-        kept && !self->streams ? actor_opt (req_actor (req), "statement-ttl") : NULL);
+    const char *params [1 + ENDING] = { self->id };
+    s_ending_params (writing, params + 1);
+    unit_add_ (unit, "statement_end", params, 1 + ENDING);
 }
 
 void
-statement_end_add (unit_t *unit, const statement_t *self)
+statement_ending (const statement_t *self, const char *params [STATEMENT_ENDING])
 {
-    s_build (unit, self->end);
+    const writing_t *writing = self->end;
+    for (size_t n = 0; n < STATEMENT_ENDING; n++)
+        params [n] = NULL;
+    params [0] = self->running ? "running" : "queued";
+    if (!writing)
+        return;
+    s_ending_params (writing, params);
+    if (!writing->rows)
+        return;
+    params [ENDING] = s_number (writing->req, (int64_t) self->pending_count);
+    params [ENDING + 1] = writing->data;
+    params [ENDING + 2] = writing->told;
 }
 
 //  Until whoever began it has written its row.

@@ -12,6 +12,7 @@
 #define WAIT_MAX 200         //  statements of one user that run or wait
 #define FIRST_TRIES 2
 #define LIKE_LOOK 5          //  ms
+#define BEGINNING 14         //  parameters of statement_add before those of the end
 #define SMALL 20             //  ms in which a small one ends: its row is written with its end
 
 typedef struct {
@@ -196,6 +197,12 @@ s_answer_nothing (req_t *req, row_t last, buf_t *body)
     (void) req, (void) last, (void) body;
 }
 
+static const char *
+s_number (req_t *req, int64_t number)
+{
+    return req_print (req, "%lld", (long long) number);
+}
+
 static statement_t *
 s_new (req_t *req, const wish_t *wish)
 {
@@ -236,21 +243,21 @@ s_like (req_t *req, const wish_t *wish)
     return NULL;
 }
 
-//  Its row, in a unit to which more may be added.
-static unit_t *
-s_unit (req_t *req, const wish_t *wish, const statement_t *self, int64_t ago, bool told)
+//  Its row; with its end when that waits for it.
+static CO db_result_t
+s_add (req_t *req, const wish_t *wish, const statement_t *self, int64_t ago)
 {
+    const char *params [BEGINNING + STATEMENT_ENDING] = {
+        self->id, wish->user, wish->sql, wish->engine->name, wish->asked, wish->source,
+        wish->cluster, wish->parameters, wish->explain ? "true" : "false",
+        s_number (req, wish->rows), s_number (req, wish->bytes), s_number (req, wish->timeout),
+        wish->idem, s_number (req, ago) };
+    statement_ending (self, params + BEGINNING);
     unit_t *unit = unit_new (req);
     unit_guard (unit, statement_key (req, wish->user));
-    unit_add (unit, "statement_add", self->id, wish->user, wish->sql, wish->engine->name,
-              wish->asked, wish->source, wish->cluster, wish->parameters,
-              wish->explain ? "true" : "false", req_print (req, "%lld", (long long) wish->rows),
-              req_print (req, "%lld", (long long) wish->bytes),
-              req_print (req, "%lld", (long long) wish->timeout), wish->idem,
-              self->running ? "running" : "queued", req_print (req, "%lld", (long long) ago),
-              told ? "true" : "false");
+    unit_add_ (unit, "statement_add", params, BEGINNING + STATEMENT_ENDING);
     unit_answer (unit, s_answer_nothing);
-    return unit;
+    return unit_try (unit);
 }
 
 static void
@@ -294,10 +301,7 @@ s_begin_small (req_t *req, const wish_t *wish, statement_t *self, begun_t *out)
     if (self->over)
         fail (req, E_UNAVAILABLE, NULL);
     bool ends = self->end != NULL;
-    unit_t *unit = s_unit (req, wish, self, loop_now (loop) - began, !ends);
-    if (ends)
-        statement_end_add (unit, self);
-    db_result_t result = unit_try (unit);
+    db_result_t result = s_add (req, wish, self, loop_now (loop) - began);
     if (claim_is_fence (&result))
         return false;
     if (result.code != E_NONE)
@@ -319,7 +323,7 @@ s_begin (req_t *req, const wish_t *wish, statement_t *self, begun_t *out)
     statement_t **self_p = req_alloc (req, sizeof *self_p);
     *self_p = self;
     req_defer (req, s_drop, self_p);
-    db_result_t result = unit_try (s_unit (req, wish, self, 0, true));
+    db_result_t result = s_add (req, wish, self, 0);
     if (claim_is_fence (&result))
         return false;
     if (result.code != E_NONE)

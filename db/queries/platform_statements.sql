@@ -1,16 +1,24 @@
 -- :name statement_add
 -- $1 statement, $2 user, $3 text, $4 engine, $5 engine asked for when another one runs it, $6 source or NULL, $7 cluster or NULL, $8 parameters
--- or NULL, $9 explain, $10 row limit, $11 byte limit, $12 seconds, $13 key of a repeatable request or NULL, $14 state, $15 ms since it began,
--- $16 told: false when its end is in the same commit. No row: it began already.
+-- or NULL, $9 explain, $10 row limit, $11 byte limit, $12 seconds, $13 key of a repeatable request or NULL, $14 ms since it began, $15 state;
+-- of one that has ended: $16-$26 as $3-$13 of statement_end, its rows: $27 how many, $28 they, $29 what is told of them.
+-- What statement_get answers. No row: it began already.
 WITH r AS (INSERT INTO statements (id, user_id, query_text, engine, asked, source_id, cluster_id, parameters, explain, row_limit, byte_limit,
-                                   timeout, idem, state, created_at, started_at, claim)
+                                   timeout, idem, created_at, started_at, state, state_seq, state_detail, termination, columns, row_count,
+                                   byte_count, truncated, changed, tag, engine_id, info_uri, progress, finished_at, expires_at, claim)
            SELECT $1::uuid, $2::uuid, $3, $4, $5, $6::uuid, $7::uuid, $8::jsonb, $9::boolean, $10::bigint, $11::bigint, $12::integer, $13,
-                  $14::text, b.began, CASE WHEN $14::text = 'running' THEN b.began END,
-                  (SELECT c.number FROM claims c WHERE c.key = 'user:' || $2)
-             FROM (SELECT now () - make_interval (secs => $15::double precision / 1000) AS began) b
-           ON CONFLICT (user_id, idem) WHERE idem IS NOT NULL DO NOTHING RETURNING *)
-SELECT r.id, CASE WHEN $16::boolean THEN statement_told (r::statements) END AS live,
-       CASE WHEN $16::boolean THEN statement_listed (r::statements) END AS live2 FROM r
+                  b.began, CASE WHEN $15 <> 'queued' THEN b.began END, $15, CASE WHEN b.ended THEN 2 ELSE 1 END, $16, $17::jsonb,
+                  $18::jsonb, coalesce ($19::bigint, 0), coalesce ($20::bigint, 0), coalesce ($21::boolean, false), $22::bigint, $23, $24, $25,
+                  CASE WHEN $15 = 'succeeded' THEN 100 END, CASE WHEN b.ended THEN clock_timestamp () END,
+                  now () + make_interval (secs => $26::double precision), (SELECT c.number FROM claims c WHERE c.key = 'user:' || $2)
+             FROM (SELECT now () - make_interval (secs => $14::double precision / 1000) AS began, $17::jsonb IS NOT NULL AS ended) b
+           ON CONFLICT (user_id, idem) WHERE idem IS NOT NULL DO NOTHING RETURNING *),
+     w AS (INSERT INTO statement_rows (statement_id, first, count, data) SELECT r.id, 0, $27::integer, $28 FROM r WHERE $27::integer > 0),
+     t AS (SELECT r.id, CASE WHEN $29::jsonb IS NOT NULL
+                             THEN base.live_add (statement_channel (r::statements), NULL, 'statement.rows', $29::jsonb) END AS live,
+                  statement_told (r::statements) AS live2, statement_listed (r::statements) AS live3 FROM r)
+SELECT n.*, t.live, t.live2, t.live3, (t.live2 ->> 'off')::bigint AS "_top"
+  FROM r JOIN t USING (id), LATERAL statement_seen (r::statements) n
 
 -- :name statement_again
 -- $1 user, $2 key of the request.

@@ -143,6 +143,11 @@ def test_bytes_at_the_limit(ann):
     assert (data["rowCount"], data["truncated"]) == (3, True)
 
 
+def test_what_only_reads_is_stopped_at_its_limit(ann):
+    data = execute(ann, "WITH RECURSIVE n AS (SELECT 1 AS n UNION ALL SELECT n + 1 FROM n) SELECT n FROM n", row_limit=3)["data"]
+    assert data["rows"] == [{"n": 1}, {"n": 2}, {"n": 3}] and data["truncated"] is True
+
+
 def test_a_write_beyond_the_limits_is_done_whole(ann):
     execute(ann, "CREATE TABLE many (n int)")
     answer = execute(ann, "INSERT INTO many SELECT generate_series(1, 500) RETURNING n", row_limit=2)

@@ -75,6 +75,8 @@ reading_is_told_from_writing (void **state)
     (void) state;
     assert_true (sql_is_read ("SELECT 'into' AS \"delete\" -- insert"));
     assert_true (sql_is_read ("  (VALUES (1))"));
+    assert_true (sql_is_read ("WITH a AS (SELECT 1) SELECT * FROM a"));
+    assert_false (sql_is_read ("WITH a AS (INSERT INTO t VALUES (1) RETURNING 1) SELECT * FROM a"));
     assert_false (sql_is_read ("SELECT 1 INTO t"));
     assert_false (sql_is_read ("EXPLAIN ANALYZE DELETE FROM t"));
     assert_false (sql_is_read ("WITH d AS (DELETE FROM t RETURNING 1) SELECT * FROM d"));
