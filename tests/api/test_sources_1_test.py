@@ -112,6 +112,12 @@ def test_a_source_that_works_says_its_steps(ann, world, kind, steps):
     assert ann.delete(f"/data-sources/{saved['id']}")["message"] == "Deleted"
 
 
+def test_any_prefix_is_signed(ann, world):
+    for prefix in ("2026/01/", "é +&=%~"):
+        answer, _ = probe(ann, world, "s3", prefix=prefix)
+        assert answer["success"], (prefix, answer)
+
+
 @pytest.mark.parametrize("kind, changes, step, word", [
     ("postgresql", {"host": "no-such-host.invalid"}, "resolve", "resolved"),
     ("postgresql", {"port": "closed"}, "connect", "refused"),

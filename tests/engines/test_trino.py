@@ -64,7 +64,8 @@ def trino():
 
 @pytest.fixture(scope="module")
 def ann(trino):
-    system = Stack(f"--set=platform.trino-url={trino}", "--set=platform.trino-catalog=tpch",
+    system = Stack(f"--set=platform.trino-url={trino}", f"--set=platform.source-allow={trino.rsplit(chr(47), 1)[1]}",
+                   "--set=platform.trino-catalog=tpch",
                    "--set=platform.trino-schema=tiny").wait()
     user = User(system.base)
     user.token = user.post("/auth/signup", {"email": "ann@example.org", "password": "Correct-horse-7-battery"},
@@ -120,3 +121,14 @@ def test_cancel(ann):
     wait_for(lambda: ann.get(path)["engine_id"], "it to run", patience=30)
     ann.post(f"{path}/cancel", expect=(200, 202))
     wait_for(lambda: ann.get(path)["state"] == "cancelled", "the end", patience=20)
+
+
+def test_as_a_data_source(ann, trino):
+    host, port = trino.rsplit("//", 1)[1].split(":")
+    source = ann.post("/data-sources", {"name": "t", "type": "trino", "config": {
+        "host": host, "port": int(port), "user": "ann", "database": "tpch"}}, expect=201)["id"]
+    assert ann.post(f"/data-sources/{source}/test")["success"]
+    answer = ann.post("/queries/execute?wait=60", {"query": "SELECT name, current_user AS who FROM tiny.region ORDER BY 1",
+                                                   "source_id": source}, timeout=90)
+    assert answer["success"] and answer["engine"] == "trino", answer
+    assert answer["data"]["rows"][0] == {"name": "AFRICA", "who": "ann"} and answer["data"]["rowCount"] == 5
