@@ -157,6 +157,13 @@ s_likeness (req_t *req, const wish_t *wish)
 
 //  ---------------------------------------------------------------- the claim
 
+static void
+s_answer_nothing (req_t *req, row_t last, buf_t *body)
+{
+    //  A repeated request is answered from the statement, which goes on meanwhile.
+    (void) req, (void) last, (void) body;
+}
+
 //  What an instance began that had the user before us, it cannot end any more.
 CO void
 statement_claim (req_t *req, const char *user)
@@ -168,7 +175,7 @@ statement_claim (req_t *req, const char *user)
         return;
     unit_t *unit = unit_new (req);
     unit_guard (unit, key);
-    unit_add (unit, "statements_lost", "the process that ran it is gone", user);
+    unit_also (unit, "statements_lost", "the process that ran it is gone", user);
     unit_commit (unit);
 }
 
@@ -189,13 +196,6 @@ statement_elsewhere (req_t *req, const char *user, const char *method, mp_t para
 }
 
 //  ---------------------------------------------------------------- it begins
-
-static void
-s_answer_nothing (req_t *req, row_t last, buf_t *body)
-{
-    //  A repeated request is answered from the statement, which goes on meanwhile.
-    (void) req, (void) last, (void) body;
-}
 
 static const char *
 s_number (req_t *req, int64_t number)

@@ -270,7 +270,12 @@ def test_equal_statements_that_only_read_run_once(ann, bob):
     assert other["statement_id"] != answers[0]["statement_id"] and other["shared"] is False
 
 
-def test_a_repeated_request_starts_nothing_twice(ann):
+def test_a_repeated_request_starts_nothing_twice(ann, sign_up):
+    """The very first of a user, too, for which much else is done."""
+    headers, user = {"Idempotency-Key": uuid.uuid4().hex}, sign_up("repeats")
+    body = {"query": "CREATE TABLE once AS SELECT 1 AS n"}
+    first, second = (user.post("/queries/execute", body, headers=headers) for _ in range(2))
+    assert first["statement_id"] == second["statement_id"] and second["success"]
     execute(ann, "CREATE TABLE once (n int)")
     headers = {"Idempotency-Key": uuid.uuid4().hex}
     body = {"query": "INSERT INTO once VALUES (1)"}
