@@ -23,6 +23,7 @@ struct unit {
     db_unit_t *inner;
     size_t count;
     size_t last;  //  position of the last statement of unit_add; the answer comes from there
+    bool added;   //  there is one
     told_list_t own;                 //  unit_event's
     told_list_t told;                //  what the commit under way will tell
     const plan_t *plan;              //  the row of statement `plan_at` is told, as `what`
@@ -58,6 +59,7 @@ unit_add_ (unit_t *unit, const char *name, const char *const *params, size_t cou
 {
     db_unit_add (unit->inner, name, params, count);
     unit->last = unit->count++;
+    unit->added = true;
 }
 
 void
@@ -72,6 +74,7 @@ unit_add_text (unit_t *unit, const char *text, const char *const *params, size_t
 {
     db_unit_add_text (unit->inner, text, params, count);
     unit->last = unit->count++;
+    unit->added = true;
 }
 
 //  A channel named without audience is the caller's own.
@@ -321,13 +324,13 @@ s_put_answer (unit_t *unit, row_t row, buf_t *body)
 
 //  The answer that a repeated request will get, in the same commit. Nothing is stored for a row
 //  that is not there or that a guarded transition refused (null id): that request may be made
-//  again.
+//  again. Nor for what a request only took along, such as a claim.
 static void
 s_store_answer (unit_t *unit, db_unit_t *inner, const db_result_t *results, size_t count)
 {
     req_t *req = unit->req;
     row_t row = count ? s_row (&results [unit->last]) : (row_t) { NULL, -1 };
-    if (!unit->build && (row_none (row) || s_refused (row.result)))
+    if (!unit->build && (!unit->added || row_none (row) || s_refused (row.result)))
         return;
     req->live_ch = NULL;
     for (size_t n = 0; n < count; n++)

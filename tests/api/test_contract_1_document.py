@@ -238,6 +238,13 @@ def test_what_is_repeated_with_its_key_is_done_once(things, path, body, field):
                       for name, value in once.items() if value is not None})
 
 
+def test_a_first_statement_with_a_key_has_the_same_answer_twice(sign_up):
+    """With it the user is claimed, which is no answer."""
+    user, key = sign_up("first"), {"Idempotency-Key": str(uuid.uuid4())}
+    once, again = (user.post("/queries/execute", {"query": "SELECT 1 AS n"}, headers=key) for _ in range(2))
+    assert has_shape(again, EXECUTED)["statement_id"] == once["statement_id"]
+
+
 #  ---- that these are all
 
 
