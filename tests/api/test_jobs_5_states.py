@@ -1,6 +1,7 @@
 """The process that runs jobs dies at one step of a run after the other, and beside requests that it
 can't take back."""
 
+import datetime
 import threading
 import uuid
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -104,6 +105,35 @@ def test_each_task_is_done_once(world, step):
         [("t0", 1), ("t1", 1), ("t2", 1)]
     assert rows_of(user, table) == [0, 1, 2]
     assert len(user.get(f"/jobs/{work['id']}/runs")) == 1
+
+
+def seconds_of(user, work):
+    """When its runs were due, as whole seconds; none while nobody can answer."""
+    answer = user.request("GET", f"/jobs/{work['id']}/runs?limit=200")
+    rows = answer.json() if answer.status_code == 200 else []
+    return sorted(int(datetime.datetime.fromisoformat(row["scheduled_for"].replace("Z", "+00:00"))
+                      .timestamp()) for row in rows)
+
+
+def test_each_time_fires_once_wherever_the_process_dies(world):
+    """Runs begin to exist in one commit, what comes next is kept in another."""
+    import busbar
+
+    _, user, client = world
+    work = job(user, query="SELECT 1", schedule="* * * * * *", catchup="all", max_concurrent_runs=0)
+    for step in (3, 4):
+        begun = 4 * (step - 3)
+        client.call("jobs.faults", body={"set": f"db.commit:{step}=die"}, timeout=20)
+        wait_for(lambda: len(seconds_of(user, work)) >= begun + 4, "more firings", 60, 0.2)
+        try:
+            client.call("jobs.faults", body={"set": "none"}, timeout=20)
+        except (busbar.BusError, TimeoutError, OSError):
+            pass
+        wait_for(lambda: user.request("GET", "/jobs").status_code == 200, "jobs to be back", 40, 0.1)
+    user.post(f"/jobs/{work['id']}/pause")
+    times = wait_for(lambda: seconds_of(user, work), "its runs", 20, 0.1)
+    assert times == list(range(times[0], times[0] + len(times))) and len(times) >= 8
+    user.delete(f"/jobs/{work['id']}")
 
 
 def far_job(user, far):
