@@ -1,4 +1,5 @@
-"""A cluster through kills at every state, of the actor and of all that it is made of."""
+"""A cluster through kills at every state, of the actor and of all that it is made of. On a system of its own: one whose
+actors end too often stops."""
 
 import contextlib
 import os
@@ -6,9 +7,11 @@ import signal
 
 import pytest
 
+from client import User
 from cluster_world import Cluster
+from conftest import PASSWORD
 from kernel_world import descendants
-from stack import wait_for
+from stack import Stack, wait_for
 
 PARTS = {"scheduler": "distributed.cli.dask_scheduler", "worker": "distributed.cli.dask_worker",
          "keeper": "/usr/bin/python3\0-I\0", "box": "/usr/bin/bwrap"}
@@ -52,6 +55,22 @@ def kill_actor(stack):
 
 def nothing_left(stack):
     wait_for(lambda: not [part for part in PARTS if parts(stack, part)], "the end of all processes", 30)
+
+
+@pytest.fixture(scope="module")
+def stack():
+    system = Stack().wait()
+    yield system
+    assert system.stop() == 0
+
+
+@pytest.fixture(scope="module")
+def ann(stack):
+    user = User(stack.base)
+    user.token = user.post("/auth/signup", {"email": "ann@example.org", "password": PASSWORD, "name": "ann"},
+                           expect=(200, 201))["token"]
+    yield user
+    user.close()
 
 
 @pytest.fixture
