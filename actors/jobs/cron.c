@@ -34,8 +34,7 @@ typedef struct {
 static bool
 s_wrong (parser_t *self, int field, const char *text)
 {
-    snprintf (self->why, self->size, "%s of schedule: \"%.40s\" is not valid",
-              s_ranges [field].name, text);
+    snprintf (self->why, self->size, "has no valid %s: \"%.40s\"", s_ranges [field].name, text);
     return false;
 }
 

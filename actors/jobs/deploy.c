@@ -108,7 +108,7 @@ s_begin (req_t *req, deploy_t *deploy)
     if (row_none (row))
         fail (req, E_NOT_FOUND, "pipeline not found");
     if (!row_str (row, "id"))
-        fail_field (req, E_CONFLICT, "status", "the pipeline is deploying already");
+        fail_field (req, E_CONFLICT, "status", "is deploying already");
     deploy->id = row_str (row, "id");
 }
 
@@ -262,7 +262,7 @@ s_back_to (req_t *req, const char *id)
     if (strcmp (row_str (old, "status"), "superseded") != 0
         && strcmp (row_str (old, "status"), "removed") != 0)
         fail_field (req, E_CONFLICT, "status",
-                    "deployment is %s, only one that was in force before can come back",
+                    "is %s: only one that was in force before can come back",
                     row_str (old, "status"));
     row_t row = s_pipeline (req, row_str (old, "pipeline_id"));
     deploy_t *deploy = s_new (req, row, row_str (old, "target"));
@@ -294,7 +294,7 @@ s_in_force (req_t *req)
     row_t row = db_row (req, "deployment_in_force", req_user (req), req_id (req),
                         req_str (req, "target"));
     if (row_none (row))
-        fail_field (req, E_CONFLICT, "status", "the pipeline is not deployed");
+        fail_field (req, E_CONFLICT, "status", "is not deployed: deploy the pipeline first");
     return row;
 }
 
@@ -303,7 +303,8 @@ pipeline_rollback (req_t *req)
 {
     row_t row = s_in_force (req);
     if (!row_str (row, "before"))
-        fail_field (req, E_CONFLICT, "status", "there is no deployment before the one in force");
+        fail_field (req, E_CONFLICT, "status",
+                    "is deployed, and there is no deployment before this one");
     s_back_to (req, row_str (row, "before"));
 }
 

@@ -78,8 +78,8 @@ s_config (req_t *req, mp_t config, const char *job_type)
             fail_field (req, E_INVALID, "config", "task %s: a %s can't be one task of several",
                         task->key, task->type);
         if (task->kind->check)
-            task->kind->check (req, task->config, alone ? req_print (req, "a %s job", job_type)
-                                                        : req_print (req, "task %s", task->key));
+            task->kind->check (req, task->config, alone ? req_print (req, "of a %s job", job_type)
+                                                        : req_print (req, "of task %s", task->key));
         if (task->kind == &branch_kind)
             s_branch (req, &dag, task);
     }

@@ -155,6 +155,14 @@ extern const task_kind_t notebook_kind, sql_kind;
 //  minute. Status 0: given up because the task was cancelled or abandoned.
 CO bus_reply_t kind_call (req_t *req, const task_t *task, const char *method, mp_t params,
                           mp_t body, const char *key, const char *idem);
+//  A statement in the name of the task's user, to its end: what `body` asks of statements.submit,
+//  whose key is that of the same statement however often it is asked. False: *end says why not.
+CO bool statement_run (req_t *req, task_t *task, mp_t body, mp_t *answer, task_end_t *end);
+//  Tell the statement at work to stop.
+CO void statement_cancel (req_t *req, task_t *task);
+//  What a call of statements.submit waits for the end: what takes longer gets a name first, by
+//  which it can be cancelled. ms.
+#define STATEMENT_SOON 100
 //  The end that an error answer means.
 task_end_t kind_refused (req_t *req, const bus_reply_t *reply);
 //  May the caller of req use what this id names? Asked by `method`; 404 on field `where` else.

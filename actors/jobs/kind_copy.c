@@ -6,7 +6,6 @@
 #include "node.h"
 #include "pipeline.h"
 
-#define POLL 3000                    //  ms that one call waits for an end
 #define PAGE 200                     //  rows of one statement
 #define VALUES_MAX 100               //  parameters of one statement
 #define COLUMNS_MAX 200
@@ -22,7 +21,7 @@ s_body (req_t *req, const char *idem, text_t query, mp_t source, mp_t parameters
     uint32_t pairs = 3;
     mp_pair_text (body, "query", query);
     mp_pair_str (body, "idempotency_key", idem);
-    mp_pair_int (body, "wait_ms", POLL);
+    mp_pair_int (body, "wait_ms", STATEMENT_SOON);
     if (!mp_empty (source)) {
         mp_pair (body, "source_id", source);
         pairs++;
@@ -43,46 +42,20 @@ s_body (req_t *req, const char *idem, text_t query, mp_t source, mp_t parameters
 static CO bool
 s_statement (req_t *req, task_t *task, mp_t body, mp_t *answer, const char **id, task_end_t *end)
 {
-    const char *key = req_print (req, "user:%s", task->user);
-    buf_t *room = req_buf (req);
-    for (;;) {
-        bus_reply_t reply = kind_call (req, task, "statements.submit", mp_none, body, key, NULL);
-        if (reply.status == 0 || reply.status >= 400) {
-            *end = kind_refused (req, &reply);
-            return false;
-        }
-        *answer = json_plain (reply.body, room);
-        text_t state = mp_text (mp_get (*answer, "state"));
-        *id = req_copy (req, mp_text (mp_get (*answer, "statement_id")));
-        if (text_is (state, "succeeded"))
-            return true;
-        if (task_abandoned (task) || (text_is (state, "cancelled") && task_cancelled (task))) {
-            *end = (task_end_t) { .code = TASK_CANCELLED };
-            return false;
-        }
-        if (text_is (state, "queued") || text_is (state, "running")
-            || text_is (state, "cancelling"))
-            continue;
-        mp_t why = mp_get (*answer, "termination");
-        text_t type = mp_text (mp_get (why, "type")), said = mp_text (mp_get (why, "message"));
-        bool ours = text_is (type, "platform") || text_is (type, "lost");
-        *end = (task_end_t) { .code = ours ? TASK_BROKEN : TASK_FAILED,
-                              .message = req_copy (req, said.size ? said : state) };
+    if (!statement_run (req, task, body, answer, end))
         return false;
-    }
-}
-
-static CO void
-s_cancel (req_t *req, task_t *task)
-{
-    if (!task->ref)
-        return;
-    buf_t *params = req_buf (req);
-    mp_put_map (params, 1);
-    mp_pair_str (params, "id", task->ref);
-    req_call (req, "statements.cancel", mp_buf (params), mp_none,
-              &(req_call_t) { .user = task->user, .key = req_print (req, "user:%s", task->user),
-                              .idempotent = true, .ttl = 5000 });
+    text_t state = mp_text (mp_get (*answer, "state"));
+    *id = req_copy (req, mp_text (mp_get (*answer, "statement_id")));
+    if (text_is (state, "succeeded"))
+        return true;
+    mp_t why = mp_get (*answer, "termination");
+    text_t type = mp_text (mp_get (why, "type")), said = mp_text (mp_get (why, "message"));
+    bool ours = text_is (type, "platform") || text_is (type, "lost");
+    *end = (task_end_t) { .code = ours ? TASK_BROKEN : TASK_FAILED,
+                          .message = req_copy (req, said.size ? said : state) };
+    if (text_is (state, "cancelled") && task_cancelled (task))
+        end->code = TASK_CANCELLED;
+    return false;
 }
 
 //  ---- writing ----
@@ -314,4 +287,4 @@ s_check (req_t *req, mp_t config, const char *where)
 }
 
 const task_kind_t copy_kind = { .name = "copy", .repeatable = true, .check = s_check, .run = s_run,
-                                .cancel = s_cancel };
+                                .cancel = statement_cancel };

@@ -2,7 +2,6 @@
 
 #include "jobs.h"
 
-#define POLL 3000                    //  ms that one call waits for the end
 
 //  The text of the statement, under any of the names that it goes by.
 static text_t
@@ -60,7 +59,7 @@ s_body (req_t *req, const task_t *task, text_t query, text_t engine)
     uint32_t pairs = 3;
     mp_pair_text (body, "query", query);
     mp_pair_str (body, "idempotency_key", task->idem);
-    mp_pair_int (body, "wait_ms", POLL);
+    mp_pair_int (body, "wait_ms", STATEMENT_SOON);
     for (size_t n = 0; n < sizeof passed / sizeof *passed; n++) {
         mp_t value = mp_get (task->config, passed [n]);
         if (mp_empty (value))
@@ -123,38 +122,13 @@ s_run (req_t *req, task_t *task)
     task_end_t end = { .code = TASK_FAILED };
     if (query.size == 0 && !s_saved (req, task, &query, &engine, &end))
         return end;
-    mp_t body = s_body (req, task, query, engine);
-    buf_t *room = req_buf (req);
-    const char *key = req_print (req, "user:%s", task->user);
-    for (;;) {
-        //  The same key answers the same statement, whoever asks and how often.
-        bus_reply_t reply = kind_call (req, task, "statements.submit", mp_none, body, key, NULL);
-        if (reply.status == 0 || reply.status >= 400)
-            return kind_refused (req, &reply);
-        mp_t answer = json_plain (reply.body, room);
-        if (!task->ref)
-            task_ref (req, task, req_copy (req, mp_text (mp_get (answer, "statement_id"))));
-        text_t state = mp_text (mp_get (answer, "state"));
-        if (!text_is (state, "queued") && !text_is (state, "running")
-            && !text_is (state, "cancelling"))
-            return s_ended (req, task, answer);
-        if (task_abandoned (task))
-            return (task_end_t) { .code = TASK_CANCELLED };
-    }
-}
-
-static CO void
-s_cancel (req_t *req, task_t *task)
-{
+    mp_t answer;
+    if (!statement_run (req, task, s_body (req, task, query, engine), &answer, &end))
+        return end;
     if (!task->ref)
-        return;
-    buf_t *params = req_buf (req);
-    mp_put_map (params, 1);
-    mp_pair_str (params, "id", task->ref);
-    req_call (req, "statements.cancel", mp_buf (params), mp_none,
-              &(req_call_t) { .user = task->user, .key = req_print (req, "user:%s", task->user),
-                              .idempotent = true, .ttl = 5000 });
+        task_ref (req, task, req_copy (req, mp_text (mp_get (answer, "statement_id"))));
+    return s_ended (req, task, answer);
 }
 
 const task_kind_t sql_kind = { .name = "sql", .repeatable = true, .check = s_check, .run = s_run,
-                               .cancel = s_cancel };
+                               .cancel = statement_cancel };

@@ -3,6 +3,7 @@
 #include "pipeline.h"
 
 #define CALL_PATIENCE 60000          //  ms that nobody may be able to answer
+#define POLL 3000                    //  ms that one call waits for the end of a statement
 
 static const task_kind_t *const s_kinds [] = { &notebook_kind, &sql_kind,  &pipeline_kind,
                                               &branch_kind,   &wait_kind, &http_kind,
@@ -66,6 +67,59 @@ kind_refused (req_t *req, const bus_reply_t *reply)
                           .message = text.size
                                          ? req_copy (req, text)
                                          : req_print (req, "status %d", (int) reply->status) };
+}
+
+static bool
+s_is_open (mp_t answer)
+{
+    text_t state = mp_text (mp_get (answer, "state"));
+    return text_is (state, "queued") || text_is (state, "running")
+           || text_is (state, "cancelling");
+}
+
+CO bool
+statement_run (req_t *req, task_t *task, mp_t body, mp_t *answer, task_end_t *end)
+{
+    const char *key = req_print (req, "user:%s", task->user), *id = NULL;
+    buf_t *room = req_buf (req), *params = req_buf (req);
+    bus_reply_t reply = kind_call (req, task, "statements.submit", mp_none, body, key, NULL);
+    for (;;) {
+        if (reply.status == 0 || reply.status >= 400) {
+            *end = kind_refused (req, &reply);
+            return false;
+        }
+        *answer = json_plain (reply.body, room);
+        if (!s_is_open (*answer))
+            return true;
+        if (!id) {
+            id = req_copy (req, mp_text (mp_get (*answer, "statement_id")));
+            task_ref (req, task, id);
+            mp_put_map (params, 2);
+            mp_pair_str (params, "id", id);
+            mp_pair_int (params, "wait_ms", POLL);
+            //  It could not be told before.
+            if (task_cancelled (task))
+                statement_cancel (req, task);
+        }
+        if (task_abandoned (task)) {
+            *end = (task_end_t) { .code = TASK_CANCELLED };
+            return false;
+        }
+        reply = kind_call (req, task, "statements.await", mp_buf (params), mp_none, key, NULL);
+    }
+}
+
+CO void
+statement_cancel (req_t *req, task_t *task)
+{
+    if (!task->ref)
+        return;
+    buf_t *params = req_buf (req);
+    mp_put_map (params, 1);
+    mp_pair_str (params, "id", task->ref);
+    req_call (req, "statements.cancel", mp_buf (params), mp_none,
+              &(req_call_t) { .user = task->user, .key = req_print (req, "user:%s", task->user),
+                              .idempotent = true, .ttl = 5000 });
 }
 
 CO void

@@ -77,7 +77,7 @@ s_before_delete (req_t *req)
         fail (req, E_NOT_FOUND, "pipeline not found");
     if (row_str (row, "state_machine_arn"))
         fail_field (req, E_CONFLICT, "status",
-                    "it is deployed to " TARGET_AWS ": undeploy it first");
+                    "is deployed to " TARGET_AWS ": undeploy it first");
     if (!row_str (row, "job_id"))
         return;
     buf_t *params = req_buf (req);
@@ -186,7 +186,7 @@ pipeline_run (req_t *req)
     if (row_none (row))
         fail (req, E_NOT_FOUND, "pipeline not found");
     if (!row_str (row, "job_id"))
-        fail_field (req, E_CONFLICT, "status", "the pipeline is not deployed here");
+        fail_field (req, E_CONFLICT, "status", "is not deployed here: deploy the pipeline first");
     buf_t *params = req_buf (req), *body = req_buf (req);
     text_t again = mp_text (req_meta (req, "idempotency_key"));
     mp_put_map (params, 1);

@@ -90,6 +90,19 @@ def test_cancel_reaches_the_statement(world):
     assert statement_of(user, run)["state"] == "cancelled"
 
 
+@pytest.mark.parametrize("config", [
+    {"query": "SELECT pg_sleep (600)"},
+    {"tasks": [{"task_key": "c", "type": "copy", "query": "SELECT pg_sleep (600) AS n", "table": "t"}]}])
+def test_cancel_at_once_reaches_the_statement(world, config):
+    """Also while it is being submitted."""
+    _, user = world
+    run = start(user, job(user, config=config))
+    user.post(f"/job-runs/{run['id']}/cancel", expect=202)
+    assert end(user, run, 20)["state_detail"] == "cancelled"
+    wait_for(lambda: all(one["state"] not in ("queued", "running", "cancelling")
+                         for one in user.get("/statements")), "all statements to end", 20, 0.1)
+
+
 def test_killed_jobs_find_their_statement_again(world):
     system, user = world
     run = start(user, job(user, query="SELECT pg_sleep (3)"))
