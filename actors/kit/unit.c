@@ -372,7 +372,9 @@ CO db_result_t
 unit_try (unit_t *unit)
 {
     assert (unit->count || unit->own.first);
-    db_unit_before_commit (unit->inner, s_before, unit);
+    //  What tells nothing but what SQL made of it, and stores no answer, is one round trip.
+    if (unit->plan || unit->own.first || unit->req->idem_key)
+        db_unit_before_commit (unit->inner, s_before, unit);
     db_unit_commit (&unit->inner, s_done, unit);
     pause_wait (&unit->pause);
     //  All statements of a failed unit say the same. Who asks again gets the stored answer.
