@@ -58,8 +58,8 @@ def values(text):
 
 def test_two_minutes(shell):
     begun, *events = values(shell("Two minutes", 1))
-    assert begun["state"] == "queued" and begun["live"]["ch"].endswith(begun["execution_id"])
-    assert len(events) == 7 and {event["ch"] for event in events} == {begun["live"]["ch"]}
+    assert begun["state"] in ("queued", "running") and begun["live"]["ch"].endswith(begun["execution_id"])
+    assert len(events) == 4 and {event["ch"] for event in events} == {begun["live"]["ch"]}
     assert "0\n" in json.dumps(events).replace("\\n", "\n")
 
 
