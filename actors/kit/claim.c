@@ -164,13 +164,6 @@ claim_held (const actor_t *actor, const char *key)
     return s_find (actor->kit, key) != NULL;
 }
 
-//  Not the answer of the request that wants the claim.
-static void
-s_answer_nothing (req_t *req, row_t last, buf_t *body)
-{
-    (void) req, (void) last, (void) body;
-}
-
 CO bool
 claim_take (req_t *req, const char *key)
 {
@@ -179,7 +172,6 @@ claim_take (req_t *req, const char *key)
         return false;
     unit_t *unit = unit_new (req);
     unit_also (unit, "kit.claim_take", key, kit->actor->slot, bus_boot (kit->actor->bus));
-    unit_answer (unit, s_answer_nothing);
     unit_commit (unit);
     row_t row = unit_rows (unit, 0);
     s_keep (kit, key, row_int (row, "number"));
@@ -196,7 +188,6 @@ claim_release (req_t *req, const char *key)
     s_forget (req->kit, claim);
     unit_t *unit = unit_new (req);
     unit_also (unit, "kit.claim_release", key, number);
-    unit_answer (unit, s_answer_nothing);
     unit_commit (unit);
 }
 
