@@ -207,5 +207,6 @@ def test_users(stack, anyone):
 
 
 def test_health_and_root(anyone):
-    has_shape(anyone.get("/health"), {"status": "healthy"})
+    #  Degraded: the actor of another test has left.
+    has_shape(anyone.get("/health"), {"status": {"healthy", "degraded"}})
     has_shape(anyone.get("/"), {"message": TEXT, "version": TEXT, "status": TEXT})
