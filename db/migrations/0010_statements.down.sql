@@ -1,4 +1,3 @@
-DROP FUNCTION platform.statement_listed (platform.statements);
 DROP FUNCTION platform.statement_told (platform.statements);
 DROP FUNCTION platform.statement_brief (platform.statements);
 DROP FUNCTION platform.statement_seen (platform.statements);

@@ -145,12 +145,12 @@ LANGUAGE sql STABLE AS $$
 $$;
 
 --  Tell of a state: on the statement's own log, and on its user's list.
-CREATE FUNCTION platform.statement_told (s platform.statements) RETURNS jsonb
-LANGUAGE sql VOLATILE AS $$
-    SELECT base.live_add (platform.statement_channel (s), NULL, 'statement.state', platform.statement_brief (s))
-$$;
-CREATE FUNCTION platform.statement_listed (s platform.statements) RETURNS jsonb
-LANGUAGE sql VOLATILE AS $$
-    SELECT base.live_add ('user:' || s.user_id || '/statements', s.id::text, 'statement.state',
-                          platform.statement_brief (s))
-$$;
+--  Its state, told on its own channel and among those of its user.
+CREATE FUNCTION platform.statement_told (s platform.statements, OUT live jsonb, OUT live2 jsonb)
+LANGUAGE plpgsql VOLATILE AS $$
+DECLARE
+    brief jsonb := platform.statement_brief (s);
+BEGIN
+    live := base.live_add (platform.statement_channel (s), NULL, 'statement.state', brief);
+    live2 := base.live_add ('user:' || s.user_id || '/statements', s.id::text, 'statement.state', brief);
+END $$;

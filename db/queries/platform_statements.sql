@@ -16,7 +16,7 @@ WITH r AS (INSERT INTO statements (id, user_id, query_text, engine, asked, sourc
      w AS (INSERT INTO statement_rows (statement_id, first, count, data) SELECT r.id, 0, $27::integer, $28 FROM r WHERE $27::integer > 0),
      t AS (SELECT r.id, CASE WHEN $29::jsonb IS NOT NULL
                              THEN base.live_add (statement_channel (r::statements), NULL, 'statement.rows', $29::jsonb) END AS live,
-                  statement_told (r::statements) AS live2, statement_listed (r::statements) AS live3 FROM r)
+                  n.live AS live2, n.live2 AS live3 FROM r, LATERAL statement_told (r::statements) n)
 SELECT n.*, t.live, t.live2, t.live3, (t.live2 ->> 'off')::bigint AS "_top"
   FROM r JOIN t USING (id), LATERAL statement_seen (r::statements) n
 
@@ -28,23 +28,21 @@ SELECT id FROM statements WHERE user_id = $1::uuid AND idem = $2
 -- $1 statement. No row: it does not wait any more.
 WITH r AS (UPDATE statements SET state = 'running', state_seq = state_seq + 1, started_at = now (), updated_at = now ()
             WHERE id = $1::uuid AND state = 'queued' RETURNING *)
-SELECT r.id, statement_told (r::statements) AS live, statement_listed (r::statements) AS live2 FROM r
+SELECT r.id, n.live, n.live2 FROM r, LATERAL statement_told (r::statements) n
 
 -- :name statement_cancelling
 -- $1 user, $2 statement. No row: not there, or not theirs. Null id: it is over, as `was` says, or is being cancelled already.
 WITH t AS (SELECT id, state FROM statements WHERE user_id = $1::uuid AND id = $2::uuid FOR UPDATE),
      u AS (UPDATE statements s SET state = 'cancelling', state_seq = s.state_seq + 1, updated_at = now ()
-             FROM t WHERE s.id = t.id AND t.state IN ('queued', 'running') RETURNING s.*)
-SELECT u.id, t.state AS was,
-       CASE WHEN u.id IS NOT NULL THEN statement_told (u::statements) END AS live,
-       CASE WHEN u.id IS NOT NULL THEN statement_listed (u::statements) END AS live2
-  FROM t LEFT JOIN u USING (id)
+             FROM t WHERE s.id = t.id AND t.state IN ('queued', 'running') RETURNING s.*),
+     n AS (SELECT u.id, f.live, f.live2 FROM u, LATERAL statement_told (u::statements) f)
+SELECT n.id, t.state AS was, n.live, n.live2 FROM t LEFT JOIN n USING (id)
 
 -- :name statement_detail
 -- $1 statement, $2 what goes on in this state. No row: over.
 WITH r AS (UPDATE statements SET state_detail = $2, updated_at = now ()
             WHERE id = $1::uuid AND state IN ('running', 'cancelling') AND state_detail IS DISTINCT FROM $2 RETURNING *)
-SELECT r.id, statement_told (r::statements) AS live FROM r
+SELECT r.id, base.live_add (statement_channel (r::statements), NULL, 'statement.state', statement_brief (r::statements)) AS live FROM r
 
 -- :name statement_progress
 -- $1 statement, $2 percent or NULL, $3 id of the engine or NULL, $4 where to look at it or NULL, $5 rows so far. No row: over.
@@ -76,7 +74,7 @@ WITH r AS (UPDATE statements s
                   expires_at = now () + make_interval (secs => $13::double precision)
             WHERE id = $1::uuid AND state IN ('queued', 'running', 'cancelling')
         RETURNING *),
-     t AS (SELECT r.id, statement_told (r::statements) AS live, statement_listed (r::statements) AS live2 FROM r)
+     t AS (SELECT r.id, n.live, n.live2 FROM r, LATERAL statement_told (r::statements) n)
 SELECT n.*, t.live, t.live2, (t.live ->> 'off')::bigint AS "_top"
   FROM r JOIN t USING (id), LATERAL statement_seen (r::statements) n
 
@@ -89,7 +87,7 @@ WITH r AS (UPDATE statements s
               AND NOT EXISTS (SELECT FROM claims c WHERE c.key = 'user:' || s.user_id AND c.number = s.claim)
         RETURNING *),
      d AS (DELETE FROM statement_rows o USING r WHERE o.statement_id = r.id)
-SELECT r.id, statement_told (r::statements) AS live, statement_listed (r::statements) AS live2 FROM r
+SELECT r.id, n.live, n.live2 FROM r, LATERAL statement_told (r::statements) n
 
 -- :name statement_get
 -- $1 user, $2 statement. No row: not there, or not theirs.
@@ -113,7 +111,7 @@ WITH o AS (SELECT s.id FROM statements s
      r AS (UPDATE statements s SET state = 'expired', state_seq = state_seq + 1, updated_at = now (), expires_at = NULL
              FROM o WHERE s.id = o.id RETURNING s.*),
      d AS (DELETE FROM statement_rows w USING r WHERE w.statement_id = r.id)
-SELECT r.id, statement_told (r::statements) AS live, statement_listed (r::statements) AS live2 FROM r
+SELECT r.id, n.live, n.live2 FROM r, LATERAL statement_told (r::statements) n
 
 -- :name statements_forget
 -- $1 days that the history is kept.
