@@ -144,6 +144,9 @@ bool contact_step_bad (contact_t *self, const char *name, const char *format, ..
 bool contact_fail (contact_t *self, const char *code, const char *format, ...)
     __attribute__ ((format (printf, 3, 4)));
 int64_t contact_left (const contact_t *self);  //  ms; 0 when time is over or it is cancelled
+//  What a statement of the kind finds, a column a row: database, table, "table" or "view", about
+//  how many rows (NULL: unknown), column, its type, may it be NULL (true, YES or 1).
+bool contact_list (contact_t *self, const char *sql, const finder_t *finder);
 //  Wait for poll's `events` on fd: what happened; 0: time is over; -1: cancelled.
 int contact_wait (contact_t *self, int fd, short events, int64_t ms);
 //  Told to stop, or out of time? Then that is its error.

@@ -46,7 +46,7 @@ s_find (contact_t *self, const finder_t *finder)
         " FROM information_schema.columns c JOIN information_schema.tables t"
         " ON t.table_schema = c.table_schema AND t.table_name = c.table_name"
         " WHERE c.table_schema = current_user ORDER BY 1, 2, c.ordinal_position";
-    return postgresql_find (self, sql, finder);
+    return contact_list (self, sql, finder);
 }
 
 const connector_t connector_guest = { .name = "postgresql", .fields = s_fields, .quote = "\"",

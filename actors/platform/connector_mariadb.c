@@ -441,26 +441,6 @@ s_query (contact_t *self, const char *sql, const cell_t *params, int count, cons
 //  ---------------------------------------------------------------- what is there
 
 static bool
-s_no_columns (void *arg, const column_t *columns, int count)
-{
-    (void) arg, (void) columns, (void) count;
-    return true;
-}
-
-//  The values of a row are not terminated behind each other's back: libmariadb ends each with a
-//  NUL.
-static bool
-s_found (void *arg, const cell_t *cells, int count)
-{
-    const finder_t *finder = arg;
-    (void) count;
-    return finder->column (finder->arg, cells [0].text.data, cells [1].text.data,
-                           cells [2].text.data,
-                           cells [3].kind == CELL_NULL ? -1 : atoll (cells [3].text.data),
-                           cells [4].text.data, cells [5].text.data, *cells [6].text.data == 'Y');
-}
-
-static bool
 s_find (contact_t *self, const finder_t *finder)
 {
     static const char sql [] =
@@ -470,8 +450,7 @@ s_find (contact_t *self, const finder_t *finder)
         " ON t.TABLE_SCHEMA = c.TABLE_SCHEMA AND t.TABLE_NAME = c.TABLE_NAME"
         " WHERE c.TABLE_SCHEMA NOT IN ('information_schema', 'performance_schema', 'mysql', 'sys')"
         " ORDER BY c.TABLE_SCHEMA, c.TABLE_NAME, c.ORDINAL_POSITION";
-    const sink_t sink = { s_no_columns, s_found, (void *) finder };
-    return s_query_text (self, sql, &sink);
+    return contact_list (self, sql, finder);
 }
 
 const connector_t connector_mariadb = { .name = "mariadb", .fields = s_fields, .quote = "`",

@@ -308,31 +308,6 @@ s_query (contact_t *self, const char *sql, const cell_t *params, int count, cons
 //  ---------------------------------------------------------------- what is there
 
 static bool
-s_no_columns (void *arg, const column_t *columns, int count)
-{
-    (void) arg, (void) columns, (void) count;
-    return true;
-}
-
-static bool
-s_found (void *arg, const cell_t *cells, int count)
-{
-    const finder_t *finder = arg;
-    (void) count;
-    return finder->column (finder->arg, cells [0].text.data, cells [1].text.data,
-                           cells [2].text.data,
-                           cells [3].kind == CELL_NULL ? -1 : atoll (cells [3].text.data),
-                           cells [4].text.data, cells [5].text.data, *cells [6].text.data == 't');
-}
-
-bool
-postgresql_find (contact_t *self, const char *sql, const finder_t *finder)
-{
-    const sink_t sink = { s_no_columns, s_found, (void *) finder };
-    return s_query (self, sql, NULL, 0, &sink);
-}
-
-static bool
 s_find (contact_t *self, const finder_t *finder)
 {
     static const char sql [] =
@@ -345,7 +320,7 @@ s_find (contact_t *self, const finder_t *finder)
         " WHERE c.relkind IN ('r', 'p', 'v', 'm', 'f') AND n.nspname !~ '^pg_'"
         " AND n.nspname <> 'information_schema' AND has_table_privilege (c.oid, 'SELECT')"
         " ORDER BY 1, 2, a.attnum";
-    return postgresql_find (self, sql, finder);
+    return contact_list (self, sql, finder);
 }
 
 const connector_t connector_postgresql = { .name = "postgresql", .fields = s_fields, .quote = "\"",

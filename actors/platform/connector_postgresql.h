@@ -10,8 +10,5 @@
 //  Bring a connection that was started (PQconnectStart) to its end; it is the contact's from now
 //  on.
 bool postgresql_login (contact_t *self, PGconn *conn);
-//  A statement that answers database, table, "table" or "view", rows or NULL, column, type,
-//  nullable.
-bool postgresql_find (contact_t *self, const char *sql, const finder_t *finder);
 
 #endif

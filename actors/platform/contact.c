@@ -313,3 +313,33 @@ contact_query (contact_t *self, const char *sql, const cell_t *params, int count
     self->position = 0;
     return self->kind->query (self, sql, params, count, sink);
 }
+
+//  ---------------------------------------------------------------- what is there
+
+static bool
+s_no_columns (void *arg, const column_t *columns, int count)
+{
+    (void) arg, (void) columns, (void) count;
+    return true;
+}
+
+//  Kinds end each text with a NUL.
+static bool
+s_found (void *arg, const cell_t *cells, int count)
+{
+    const finder_t *finder = arg;
+    (void) count;
+    char nullable = *cells [6].text.data;
+    return finder->column (finder->arg, cells [0].text.data, cells [1].text.data,
+                           cells [2].text.data,
+                           cells [3].kind == CELL_NULL ? -1 : atoll (cells [3].text.data),
+                           cells [4].text.data, cells [5].text.data,
+                           nullable == 't' || nullable == 'Y' || nullable == '1');
+}
+
+bool
+contact_list (contact_t *self, const char *sql, const finder_t *finder)
+{
+    const sink_t sink = { s_no_columns, s_found, (void *) finder };
+    return contact_query (self, sql, NULL, 0, &sink);
+}

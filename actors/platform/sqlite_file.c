@@ -230,34 +230,17 @@ s_query (contact_t *self, const char *sql, const cell_t *params, int count, cons
 //  ---------------------------------------------------------------- what is there
 
 static bool
-s_no_columns (void *arg, const column_t *columns, int count)
-{
-    (void) arg, (void) columns, (void) count;
-    return true;
-}
-
-static bool
-s_found (void *arg, const cell_t *cells, int count)
-{
-    const finder_t *finder = arg;
-    (void) count;
-    return finder->column (finder->arg, "main", cells [0].text.data, cells [1].text.data, -1,
-                           cells [2].text.data, *cells [3].text.data ? cells [3].text.data : "any",
-                           *cells [4].text.data == '0');
-}
-
-static bool
 s_find (contact_t *self, const finder_t *finder)
 {
     static const char sql [] =
-        "SELECT m.name, m.type, c.name, c.type, c.\"notnull\" FROM sqlite_schema m, "
-        "pragma_table_info (m.name) c"
+        "SELECT 'main', m.name, m.type, NULL, c.name, coalesce (nullif (c.type, ''), 'any'), "
+        "c.\"notnull\" = 0"
+        " FROM sqlite_schema m, pragma_table_info (m.name) c"
         " WHERE m.type IN ('table', 'view') AND m.name NOT LIKE 'sqlite\\_%' ESCAPE '\\'"
         " ORDER BY m.name, c.cid";
-    const sink_t sink = { s_no_columns, s_found, (void *) finder };
     //  Pragmas as tables ask for more than users may; this statement is ours.
     sqlite3_set_authorizer (self->handle, NULL, NULL);
-    bool good = s_query (self, sql, NULL, 0, &sink);
+    bool good = contact_list (self, sql, finder);
     sqlite3_set_authorizer (self->handle, s_allow, NULL);
     return good;
 }
