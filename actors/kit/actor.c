@@ -159,11 +159,15 @@ s_ticks_start (kit_t *kit)
 static void
 s_ticks_end (kit_t *kit)
 {
-    for (size_t n = 0; kit->tickers && kit->tickers [n]; n++) {
-        ticker_t *ticker = kit->tickers [n];
-        ltimer_end (&ticker->timer);
-        free (ticker);
-    }
+    for (size_t n = 0; kit->tickers && kit->tickers [n]; n++)
+        ltimer_end (&kit->tickers [n]->timer);
+}
+
+static void
+s_ticks_free (kit_t *kit)
+{
+    for (size_t n = 0; kit->tickers && kit->tickers [n]; n++)
+        free (kit->tickers [n]);
     free (kit->tickers);
 }
 
@@ -255,14 +259,20 @@ s_db_ready (void *arg, const char *error)
 
 //  ---------------------------------------------------------------- the end
 
+static bool
+s_busy (kit_t *kit)
+{
+    actor_t *actor = kit->actor;
+    return kit->live > 0 || kit->background > 0 || !live_queue_idle (kit->appends)
+           || (actor->busy && actor->busy (actor));
+}
+
 static void
 s_drain_look (void *arg)
 {
     kit_t *kit = arg;
     actor_t *actor = kit->actor;
-    bool busy = kit->live > 0 || kit->background > 0 || !live_queue_idle (kit->appends)
-                || (actor->busy && actor->busy (actor));
-    if (busy && loop_now (actor->loop) < kit->drain_until)
+    if (s_busy (kit) && loop_now (actor->loop) < kit->drain_until)
         ltimer_set (kit->drain_timer, 10);
     else
         s_stop (kit, 0);
@@ -275,6 +285,7 @@ s_terminate (void *arg)
     if (kit->draining)
         return;
     kit->draining = true;
+    s_ticks_end (kit);
     log_info ("draining", "live", log_num ((int64_t) kit->live));
     bus_leave (kit->actor->bus);
     if (kit->actor->drain)
@@ -298,8 +309,16 @@ static void
 s_close (kit_t *kit)
 {
     actor_t *actor = kit->actor;
-    s_flush (actor);
+    kit->draining = true;
     s_ticks_end (kit);
+    s_flush (actor);
+    //  What has not come to its end by now holds on to what would be freed below, perhaps in a thread.
+    if (s_busy (kit)) {
+        log_warn ("ends with work in flight", "live", log_num ((int64_t) kit->live), "background",
+                  log_num ((int64_t) kit->background));
+        _exit (kit->exit_code);
+    }
+    s_ticks_free (kit);
     if (kit->drain_timer)
         ltimer_end (&kit->drain_timer);
     fetch_end (kit);

@@ -40,27 +40,28 @@ class MariaDB:
         if self.user:
             for path in (self.directory, *self.directory.iterdir()):
                 os.chown(path, self.user.pw_uid, self.user.pw_gid)
-        self._as_user(["mariadb-install-db", "--no-defaults", f"--datadir={data}",
-                       "--auth-root-authentication-method=normal", "--skip-test-db"], check=True)
+        made = subprocess.run(["mariadb-install-db", "--no-defaults", f"--datadir={data}",
+                               "--auth-root-authentication-method=normal", "--skip-test-db"],
+                              stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=60,
+                              check=False, **self._switch())
+        assert made.returncode == 0, made.stdout
         self.process = self._start(data)
         wait_for(lambda: self.socket.exists() and self.ask("SELECT 1", check=False) == 0,
                  "MariaDB", patience=30.0)
         if statements:
             self.ask(statements)
 
-    def _as_user(self, command, **options):
-        switch = {"user": self.user.pw_uid, "group": self.user.pw_gid, "extra_groups": []} if self.user else {}
-        return subprocess.run(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-                              timeout=60, **switch, **options)
+    def _switch(self):
+        """What makes a program run as that user, for subprocess."""
+        return {"user": self.user.pw_uid, "group": self.user.pw_gid, "extra_groups": []} if self.user else {}
 
     def _start(self, data):
-        switch = {"user": self.user.pw_uid, "group": self.user.pw_gid, "extra_groups": []} if self.user else {}
         return subprocess.Popen(
             [SERVER, "--no-defaults", f"--datadir={data}", f"--port={self.port}",
              f"--socket={self.socket}", f"--pid-file={self.directory / 'pid'}",
              "--bind-address=127.0.0.1", "--innodb-buffer-pool-size=16M", "--innodb-log-file-size=8M",
              "--performance-schema=OFF", "--skip-name-resolve", "--innodb-flush-method=fsync", *self.tls],
-            stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, **switch)
+            stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, **self._switch())
 
     def _client(self, *options):
         """No TLS on the socket: newer ones would want to know the certificate."""
