@@ -559,6 +559,17 @@ def test_it_drains_before_it_goes(world, ann):
     wait_for(world.entry, "the next incarnation")
 
 
+def test_it_goes_in_order_while_work_of_its_own_is_under_way(world):
+    first = world.actor
+    for _ in range(5):
+        hurried = world.start_actor("kit.2", "--hurry", "yes")
+        world.actor = first
+        wait_for(lambda: world.entry("kit.2"), "the second instance")
+        hurried.send_signal(signal.SIGTERM)
+        assert hurried.wait(SOON) == 0, world.log()[-3000:]
+        wait_for(lambda: not world.entry("kit.2"), "its end")
+
+
 def test_a_wrong_option_or_statement_ends_it_at_once(world):
     program = world.actor.args[0]
     assert subprocess.run([program, "--nonsense"], capture_output=True).returncode == 2

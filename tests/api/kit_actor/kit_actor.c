@@ -2,6 +2,7 @@
 
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <unistd.h>
 
 #include "actors/kit/actor.h"
@@ -219,6 +220,14 @@ spawn_it (req_t *req)
     actor_spawn (req_actor (req), later, NULL);
 }
 
+//  With --hurry work of the actor's own is under way at any time.
+static void
+hurry (req_t *req)
+{
+    if (strcmp (actor_opt (req_actor (req), "hurry"), "yes") == 0)
+        db_slow (req, "book_slow", "tick", "0.1");
+}
+
 static void
 shelf_gone (req_t *req, const char *id)
 {
@@ -263,14 +272,18 @@ static const route_t routes [] = {
 
 static const channel_t channels [] = { { "lines", "log" }, { 0 } };
 static const dependant_t dependants [] = { { "shelf", shelf_gone }, { 0 } };
+static const tick_t ticks [] = { { 20, hurry }, { 30, hurry }, { 0 } };
 
 int
 main (int argc, char **argv)
 {
+    static opt_t options [] = { { "hurry", OPT_STR, "no", 0, NULL, "yes: always at work" }, { 0 } };
     actor_t actor = { .name = "kit",
                       .sql = (const char *const []) { kit_sql, NULL },
                       .routes = routes,
                       .channels = channels,
-                      .dependants = dependants };
+                      .dependants = dependants,
+                      .every = ticks,
+                      .options = options };
     return actor_main (argc, argv, &actor);
 }
