@@ -108,9 +108,11 @@ def test_a_schedule_fires_when_the_clock_says(world):
     advance(client, BEGIN)
     work = idle(user, schedule="30 12 * * *")
     assert seconds(work["next_run_at"]) == BEGIN + 1800
-    assert advance(client, BEGIN + 1799)["fired"] == 0
-    assert advance(client, BEGIN + 1800)["fired"] == 1
-    assert advance(client, BEGIN + 1800)["fired"] == 0
+    advance(client, BEGIN + 1799)
+    assert fired(user, work) == []
+    #  By this call, or by a look that was under way and found the clock set.
+    advance(client, BEGIN + 1800)
+    advance(client, BEGIN + 1800)
     assert fired(user, work) == [BEGIN + 1800]
     assert seconds(user.get(f"/jobs/{work['id']}")["next_run_at"]) == BEGIN + 1800 + 86400
     user.delete(f"/jobs/{work['id']}")

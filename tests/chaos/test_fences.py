@@ -58,10 +58,24 @@ def pythons(processes):
             if "ipykernel" in line and "python" in line.split("\0")[0]}
 
 
+def home(notebook):
+    """Which instance gets its cells: of those that live, the one with the highest hash."""
+    return max(("kernels.1", "kernels.2"),
+               key=lambda slot: wire.text_hash(f"{slot}\0notebook:{notebook.id}".encode()))
+
+
+def notebooks_of_both(user):
+    """At least four, with some at either instance."""
+    notebooks = []
+    while len(notebooks) < 4 or len({home(notebook) for notebook in notebooks}) < 2:
+        notebooks.append(Notebook(user))
+    return notebooks
+
+
 def test_an_instance_that_was_believed_dead_can_change_nothing(pair):
     all_up(pair)
     user = join(pair, "fence")
-    notebooks = [Notebook(user) for _ in range(6)]
+    notebooks = notebooks_of_both(user)
     running = [notebook.begin(ENDLESS) for notebook in notebooks]
     for execution in running:
         execution.until("stream")
@@ -152,18 +166,10 @@ def run_again(notebook, code):
     return answer["output"]
 
 
-def home(notebook):
-    """Which instance gets its cells: of those that live, the one with the highest hash."""
-    return max(("kernels.1", "kernels.2"),
-               key=lambda slot: wire.text_hash(f"{slot}\0notebook:{notebook.id}".encode()))
-
-
 def test_a_killed_instances_notebooks_move_and_those_of_the_other_stay(pair):
     all_up(pair)
     user = join(pair, "move")
-    notebooks = []
-    while len(notebooks) < 4 or len({home(notebook) for notebook in notebooks}) < 2:
-        notebooks.append(Notebook(user))
+    notebooks = notebooks_of_both(user)
     for number, notebook in enumerate(notebooks):
         notebook.run(f"kept = {number}")
     old = pair.kill("kernels.2")
