@@ -5,6 +5,11 @@
 
 #include "live.h"
 
+//  To tell somebody is a write to a socket, and costs them as much: from so many subscribers on,
+//  events that come close upon another are told together. The first of them goes at once.
+#define PACED_SUBS 32
+#define PACE_MS 5
+
 static void channel_fill (void *arg);
 
 uint64_t
@@ -164,9 +169,37 @@ channel_epoch (channel_t *self, text_t epoch, uint64_t top)
 static void
 wake_subs (channel_t *self)
 {
+    self->told = self->top;
+    self->untold = 0;
     for (sub_t *sub = self->subs; sub; sub = sub->next)
         if (sub->ready)
             sub_more (sub);
+}
+
+static void
+pace_over (void *arg)
+{
+    channel_t *self = arg;
+    if (self->told == self->top)
+        return;
+    wake_subs (self);
+    ltimer_set (self->pace, PACE_MS);
+}
+
+//  There is a new event. Nobody may fall behind the ring by waiting.
+static void
+tell_subs (channel_t *self)
+{
+    self->untold += self->ring [self->top % RING_EVENTS]->size;
+    bool full = self->top - self->told > RING_EVENTS / 4 || self->untold > RING_BYTES / 4;
+    if (self->pace && ltimer_active (self->pace) && !full)
+        return;
+    wake_subs (self);
+    if (self->count < PACED_SUBS)
+        return;
+    if (!self->pace)
+        self->pace = loop_timer (self->live->edge->loop, pace_over, self);
+    ltimer_set (self->pace, PACE_MS);
 }
 
 static void
@@ -262,6 +295,7 @@ channel_end (channel_t *self)
     if (self->call)
         bus_cancel (self->live->edge->bus, self->call);
     ltimer_end (&self->retry);
+    ltimer_end (&self->pace);
     ring_clear (self);
     free (self->name);
     free (self->actor);
@@ -323,7 +357,7 @@ live_event (live_t *live, const wire_event_t *event)
         mp_pair (&map, "data", event->data);
         ring_push (self, event_from (mp_buf (&map)));
         buf_free (&map);
-        wake_subs (self);
+        tell_subs (self);
     }
     else if (event->off > self->top) {
         live->holes++;

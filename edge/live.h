@@ -47,6 +47,10 @@ struct channel {
     unsigned tries;
     sub_t *subs;
     size_t count;
+    //  many subscribers: woken again at the earliest when the timer fires
+    ltimer_t *pace;
+    uint64_t told;                       //  top when they were woken last
+    size_t untold;                       //  bytes of events since then
 };
 
 struct sub {

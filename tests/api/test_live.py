@@ -42,6 +42,23 @@ def test_two_viewers_hear_a_change_and_the_answer_names_its_position(ann):
     two.close()
 
 
+def test_a_crowd_hears_each_of_a_burst_at_once(sign_up):
+    """Many followers are told together what comes close upon another: nobody misses anything for it, and what
+    comes alone does not wait."""
+    user = sign_up("crowded")
+    live = [user.another_live() for _ in range(40)]
+    channels = [connection.subscribe("workspaces") for connection in live]
+    made = [make(user, str(number)) for number in range(30)]
+    for channel in channels:
+        seen = channel.until(lambda frame: frame["key"] == made[-1]["id"])
+        assert [frame["key"] for frame in seen] == [row["id"] for row in made]
+        assert [frame["prev"] for frame in seen] == [frame["off"] - 1 for frame in seen]
+    last = rename(user, made[0], "alone")["live"]["off"]
+    assert {channel.next()["off"] for channel in channels} == {last}
+    for connection in live:
+        connection.close()
+
+
 def test_every_event_of_a_row_is_told_in_order(sign_up):
     user = sign_up("ordered")
     channel = user.live.subscribe("workspaces")

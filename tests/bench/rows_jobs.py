@@ -90,7 +90,8 @@ def one_storm(busbar, build, seconds):
                       f" AND at > clock_timestamp () - interval '{seconds + 60} s'")
     if int(told) < result["events"]:
         raise Wrong(f"{told} events for {result['events']} changes")
-    return result | {"rate": result["events"] / result["seconds"]}
+    return result | {"rate": result["events"] / result["seconds"],
+                     "cpu": result["cpu"] * result["requests"] / result["events"]}
 
 
 def states(world):
@@ -103,5 +104,5 @@ def states(world):
         sum(one["events"] * FOLLOWERS for one in rounds)
     return [Line(f"states of runs to {FOLLOWERS} followers, none lost", "Busbar", f"{rate:,.0f}/s",
                  aim=at_least(round(rate), CHANGES * 0.99), p50=f"{mid(rounds, 'commit_p50'):.1f}",
-                 p99=f"{mid(rounds, 'commit_p99'):.1f}", spread=spread(rounds, "rate")),
+                 p99=f"{mid(rounds, 'commit_p99'):.1f}", cpu=f"{mid(rounds, 'cpu'):.0f}", spread=spread(rounds, "rate")),
             Line("of them as they came, others replaced by newer ones", "Busbar", f"{share:.1%}")]
