@@ -52,8 +52,10 @@ class MariaDB:
             self.ask(statements)
 
     def _switch(self):
-        """What makes a program run as that user, for subprocess."""
-        return {"user": self.user.pw_uid, "group": self.user.pw_gid, "extra_groups": []} if self.user else {}
+        """What makes a program run as that user, for subprocess. Servers that begin remove the temporary tables
+        that they find in their directory for such, whosever they are."""
+        who = {"user": self.user.pw_uid, "group": self.user.pw_gid, "extra_groups": []} if self.user else {}
+        return {**who, "env": {**os.environ, "TMPDIR": str(self.directory)}}
 
     def _start(self, data):
         return subprocess.Popen(
