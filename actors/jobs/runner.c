@@ -181,16 +181,8 @@ s_lead (req_t *req, const char *method)
     actor_t *actor = jobs.actor;
     int64_t until = loop_now (actor->loop) + LEAD_PATIENCE;
     while (!runner_leads ()) {
-        const char *owner = bus_owner (actor->bus, TEXT (RUNNER));
-        if (owner && strcmp (owner, actor->slot) != 0) {
-            bus_reply_t reply = req_call (
-                req, method, mp_none, req_body (req),
-                &(req_call_t) { .slot = req_print (req, "%s", owner), .operator = true });
-            if (reply.status >= 400)
-                fail_reply (req, &reply);
-            reply_mp (req, (unsigned) reply.status, reply.body);
+        if (req_elsewhere (req, RUNNER, method, mp_none, req_body (req)))
             return false;
-        }
         if (loop_now (actor->loop) > until)
             fail (req, E_UNAVAILABLE, "nobody fires schedules now");
         runner_wake (NULL);

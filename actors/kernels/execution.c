@@ -231,7 +231,8 @@ execution_start (req_t *req)
 {
     const char *notebook = req_str (req, "notebook_id"), *id = NULL;
     for (int tries = 0; !id && tries < 2; tries++) {
-        if (notebook_elsewhere (req, notebook, "executions.start", mp_none, req_body (req)))
+        if (req_elsewhere (req, notebook_key (req, notebook), "executions.start", mp_none,
+                           req_body (req)))
             return;
         id = s_try (req);
     }
@@ -331,7 +332,8 @@ s_alive (req_t *req, const char *method, mp_t body)
     mp_put_map (params, 1);
     mp_pair_str (params, "id", req_id (req));
     if (!record
-        && notebook_elsewhere (req, row_str (row, "notebook_id"), method, mp_buf (params), body))
+        && req_elsewhere (req, notebook_key (req, row_str (row, "notebook_id")), method,
+                          mp_buf (params), body))
         return NULL;
     fail (req, E_CONFLICT, "execution is about to end");
 }

@@ -146,7 +146,7 @@ s_stop (req_t *req, const char *method, const char *why)
     mp_pair_str (params, "notebook_id", notebook);
     if (session)
         mp_pair_str (params, "session", session);
-    if (notebook_elsewhere (req, notebook, method, mp_buf (params), mp_none))
+    if (req_elsewhere (req, notebook_key (req, notebook), method, mp_buf (params), mp_none))
         return NULL;
     fail (req, E_NOT_FOUND, "no kernel runs for this notebook");
 }

@@ -121,8 +121,5 @@ void notebook_fenced (actor_t *actor, const char *key);
 //  Executions under a claim that nobody holds are lost.
 CO void notebook_orphans (req_t *req);
 CO void notebook_release (req_t *req);
-//  Pass the call on to the instance that has the notebook; false when that is us.
-CO bool notebook_elsewhere (req_t *req, const char *notebook, const char *method, mp_t params,
-                            mp_t body);
 
 #endif

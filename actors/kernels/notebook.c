@@ -90,23 +90,6 @@ notebook_fenced (actor_t *actor, const char *key)
             kernel_stop (kernel, "another process serves this notebook now", true);
 }
 
-bool
-notebook_elsewhere (req_t *req, const char *notebook, const char *method, mp_t params, mp_t body)
-{
-    actor_t *actor = req_actor (req);
-    const char *key = notebook_key (req, notebook);
-    const char *owner = bus_owner (actor->bus, text_of (key));
-    if (!owner || strcmp (owner, actor->slot) == 0)
-        return false;
-    //  The owner itself is asked, so that two that disagree do not pass it to and fro.
-    bus_reply_t reply =
-        req_call (req, method, params, body, &(req_call_t){ .slot = req_print (req, "%s", owner) });
-    if (reply.status >= 400)
-        fail_reply (req, &reply);
-    reply_mp (req, (unsigned) reply.status, reply.body);
-    return true;
-}
-
 static bool
 s_is_used (kernels_t *kernels, text_t claim)
 {

@@ -1,6 +1,7 @@
 //  call.c -- another actor's method as one line of a handler.
 
 #include <stdlib.h>
+#include <string.h>
 
 #include "kit.h"
 
@@ -60,4 +61,19 @@ req_call (req_t *req, const char *method, mp_t params, mp_t body, const req_call
     buf_free (&meta);
     pause_wait (&waiting.pause);
     return waiting.reply;
+}
+
+CO bool
+req_elsewhere (req_t *req, const char *key, const char *method, mp_t params, mp_t body)
+{
+    const actor_t *actor = req->actor;
+    const char *owner = bus_owner (actor->bus, text_of (key));
+    if (!owner || strcmp (owner, actor->slot) == 0)
+        return false;
+    bus_reply_t reply =
+        req_call (req, method, params, body, &(req_call_t) { .slot = req_print (req, "%s", owner) });
+    if (reply.status >= 400)
+        fail_reply (req, &reply);
+    reply_mp (req, (unsigned) reply.status, reply.body);
+    return true;
 }

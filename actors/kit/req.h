@@ -186,6 +186,9 @@ typedef struct {
 } req_call_t;
 CO bus_reply_t req_call (req_t *req, const char *method, mp_t params, mp_t body,
                          const req_call_t *how);
+//  Is it another instance of this actor that has the key? Then that one is asked, itself, so that
+//  two that disagree do not pass a call to and fro, and its answer is ours.
+CO bool req_elsewhere (req_t *req, const char *key, const char *method, mp_t params, mp_t body);
 
 //  Before a parent row goes: ask every actor that announced dependants of `parent` ("workspace") to
 //  let go. Fails the request when one of them can't.

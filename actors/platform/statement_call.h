@@ -26,9 +26,6 @@ void statement_ending (const statement_t *self, const char *params [STATEMENT_EN
 CO void statement_claim (req_t *req, const char *user);
 //  To be given back once nothing of the user's runs, and what is stored of theirs to be looked at.
 void statement_claimed (const char *user);
-//  Pass the call on to the instance that has the user; false when that is us.
-CO bool statement_elsewhere (req_t *req, const char *user, const char *method, mp_t params,
-                             mp_t body);
 //  A cluster named by a field is the user's own; 404 on the field else.
 CO void cluster_check (req_t *req, const char *user, const char *field);
 

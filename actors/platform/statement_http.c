@@ -164,7 +164,8 @@ s_here (req_t *req, const char *method)
     mp_pair_int (params, "wait_ms", req_int (req, "wait_ms"));
     if (!req_user (req))
         fail (req, E_NOT_FOUND, "statement not found");
-    return !statement_elsewhere (req, req_user (req), method, mp_buf (params), mp_none);
+    return !req_elsewhere (req, statement_key (req, req_user (req)), method, mp_buf (params),
+                           mp_none);
 }
 
 void

@@ -179,22 +179,6 @@ statement_claim (req_t *req, const char *user)
     unit_commit (unit);
 }
 
-bool
-statement_elsewhere (req_t *req, const char *user, const char *method, mp_t params, mp_t body)
-{
-    actor_t *actor = req_actor (req);
-    const char *owner = bus_owner (actor->bus, text_of (statement_key (req, user)));
-    if (!owner || strcmp (owner, actor->slot) == 0)
-        return false;
-    //  The owner itself is asked, so that two that disagree do not pass it to and fro.
-    bus_reply_t reply =
-        req_call (req, method, params, body, &(req_call_t){ .slot = req_print (req, "%s", owner) });
-    if (reply.status >= 400)
-        fail_reply (req, &reply);
-    reply_mp (req, (unsigned) reply.status, reply.body);
-    return true;
-}
-
 //  ---------------------------------------------------------------- it begins
 
 static const char *
@@ -371,7 +355,8 @@ statement_begin (req_t *req, const char *method, begin_t how, int64_t wait, begu
     s_read (req, &wish);
     for (int tries = 0; tries < FIRST_TRIES; tries++) {
         if (how != BEGIN_STREAM
-            && statement_elsewhere (req, wish.user, method, mp_none, req_body (req)))
+            && req_elsewhere (req, statement_key (req, wish.user), method, mp_none,
+                              req_body (req)))
             return false;
         if (s_try (req, &wish, out))
             return true;
