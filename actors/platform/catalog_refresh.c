@@ -30,6 +30,7 @@ typedef struct {
     database_t databases [DATABASES_MAX];
     int count, tables, columns;
     char *table;                 //  the last one
+    hash_t *seen;                //  names of databases, and of tables behind theirs
     size_t bytes;
     bool good, truncated;
 } survey_t;
@@ -41,6 +42,19 @@ s_table_end (survey_t *survey)
         buf_puts (&survey->databases [survey->count - 1].tables, "]}");
     free (survey->table);
     survey->table = NULL;
+}
+
+//  False: it was there before, and something else between. table NULL: the database itself.
+static bool
+s_first (survey_t *survey, const char *database, const char *table)
+{
+    char *key = text_format ("%zu %s%s%s", strlen (database), database, table ? "." : "",
+                             table ? table : "");
+    bool first = !hash_get (survey->seen, text_of (key));
+    hash_put (survey->seen, text_of (key), survey);
+    free (key);
+    return first || contact_fail (survey->contact, "", "the source lists %s twice",
+                                  table ? table : database);
 }
 
 static bool
@@ -55,6 +69,8 @@ s_table_begin (survey_t *survey, const char *database, const char *table, const 
         survey->truncated = true;
         return false;
     }
+    if ((fresh && !s_first (survey, database, NULL)) || !s_first (survey, database, table))
+        return false;
     if (fresh)
         survey->databases [survey->count++].name = xstrdup (database);
     buf_t *out = &survey->databases [survey->count - 1].tables;
@@ -100,8 +116,11 @@ s_survey (void *arg)
 {
     survey_t *survey = arg;
     const finder_t finder = { s_column, survey };
+    survey->seen = hash_new (NULL);
     survey->good = contact_open (survey->contact)
-                   && survey->contact->kind->find (survey->contact, &finder);
+                   && survey->contact->kind->find (survey->contact, &finder)
+                   && !*survey->contact->error;
+    hash_destroy (&survey->seen);
     s_table_end (survey);
 }
 
@@ -283,12 +302,9 @@ catalog_refresh (req_t *req)
     buf_t *body = req_buf (req);
     uint32_t count = 1;
     row_t rows = { .row = -1 };
-    if (id) {
+    if (id)
         source_load (req, req_user (req), id, "source_id", &source);
-        if (!source.kind->find)
-            fail_field (req, E_CONFLICT, "source_id",
-                        "in a data source of type %s nothing can be found", source.kind->name);
-    } else {
+    else {
         rows = db_rows (req, "refresh_sources", req_user (req));
         count += (uint32_t) rows_count (rows);
     }

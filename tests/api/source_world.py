@@ -105,7 +105,8 @@ class Handler(http.server.BaseHTTPRequestHandler):
         host = self.headers["Host"]
         if self.path == "/v1/statement":
             return self._answer(200, f'{{"id": "q", "nextUri": "http://{host}/v1/statement/q/1", "stats": {{}}}}')
-        return self._answer(200, '{"id": "q", "data": [[1]], "stats": {"state": "FINISHED"}}')
+        return self._answer(200, '{"id": "q", "columns": [{"name": "_col0", "type": "integer"}], "data": [[1]], '
+                                 '"stats": {"state": "FINISHED"}}')
 
     def do_GET(self):
         self.server.asked.append((self.command, self.path))
