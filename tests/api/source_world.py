@@ -192,7 +192,7 @@ class Mute:
 
 
 class Liar(socketserver.ThreadingTCPServer):
-    """Speaks as PostgreSQL does, and answers every statement with these rows of texts."""
+    """Speaks as PostgreSQL does, and answers every statement with these rows of texts, be they of one width or not."""
 
     daemon_threads = True
 
@@ -200,6 +200,7 @@ class Liar(socketserver.ThreadingTCPServer):
         super().__init__(("127.0.0.1", 0), LiarHandler)
         self.port = self.server_address[1]
         self.rows = []
+        self.handle_error = lambda *_: None      # whoever hangs up, does
         threading.Thread(target=self.serve_forever, daemon=True).start()
 
     def stop(self):
@@ -212,11 +213,14 @@ class LiarHandler(socketserver.StreamRequestHandler):
         self.wfile.write(letter + struct.pack("!I", len(body) + 4) + body)
 
     def _answer(self, rows):
-        width = struct.pack("!h", len(rows[0]))
         self._put(b"1")
         self._put(b"2")
-        self._put(b"T", width + (b"c\0" + struct.pack("!ihihih", 0, 0, 25, -1, -1, 0)) * len(rows[0]))
+        before = None
         for row in rows:
+            width = struct.pack("!h", len(row))
+            if width != before:
+                self._put(b"T", width + (b"c\0" + struct.pack("!ihihih", 0, 0, 25, -1, -1, 0)) * len(row))
+            before = width
             self._put(b"D", width + b"".join(struct.pack("!i", -1) if text is None else struct.pack("!i", len(text)) + text.encode()
                                             for text in row))
         self._put(b"C", b"SELECT 1\0")

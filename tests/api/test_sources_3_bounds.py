@@ -133,3 +133,5 @@ def test_a_server_that_lies_about_what_it_holds(world, eve, rows, words):
     else:
         assert end["state"] == "succeeded", end
         assert eve.get(f"/data-catalog/databases/d/tables?source_id={source}")[0]["table_type"] == "table"
+        world.liar.rows = [["a"], ["a", "b" * 100]]
+        eve.get(f"/data-catalog/databases/d/tables/t/preview?source_id={source}", expect=502)
