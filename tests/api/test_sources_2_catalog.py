@@ -220,6 +220,18 @@ def test_only_what_differs_is_written(ann, world, maria):
     ann.get("/data-catalog/databases/moving/tables", expect=404)
 
 
+def test_names_that_differ_by_case_alone_are_two(ann, world, maria):
+    world.maria.ask("CREATE DATABASE twins; CREATE DATABASE Twins; GRANT ALL ON twins.* TO 'reader'@'%'; GRANT ALL ON Twins.* TO 'reader'@'%';"
+                    "CREATE TABLE twins.a (x INT, y TEXT); CREATE TABLE twins.A (z DATE, u INT); CREATE TABLE Twins.a (v INT)")
+    end = refreshed(ann, maria)[maria]
+    world.maria.ask("DROP DATABASE twins; DROP DATABASE Twins")
+    assert end["state"] == "succeeded", end
+    assert {(database, table): [row["column_name"] for row in schema(ann, database, table, maria)]
+            for database, table in (("twins", "a"), ("twins", "A"), ("Twins", "a"))} == {
+                ("twins", "a"): ["x", "y"], ("twins", "A"): ["z", "u"], ("Twins", "a"): ["v"]}
+    refreshed(ann, maria)
+
+
 def test_a_source_that_is_gone_says_why(ann, world):
     lost = world.make(ann, "postgresql", "lost", port=world.closed)["id"]
     end = refreshed(ann, lost)[lost]
