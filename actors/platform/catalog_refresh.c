@@ -23,6 +23,7 @@ const field_t refresh_in [] = { { "source_id", T_UUID, NULLABLE, .also = "data_s
 typedef struct {
     char *name;
     buf_t tables;                //  JSON
+    int count;
 } database_t;
 
 typedef struct {
@@ -33,6 +34,7 @@ typedef struct {
     hash_t *seen;                //  names of databases, and of tables behind theirs
     size_t bytes;
     bool good, truncated;
+    bool partly;                 //  not good, but what was found is to be kept
 } survey_t;
 
 static void
@@ -83,6 +85,7 @@ s_table_begin (survey_t *survey, const char *database, const char *table, const 
     survey->table = xstrdup (table);
     survey->columns = 0;
     survey->tables++;
+    survey->databases [survey->count - 1].count++;
     return true;
 }
 
@@ -112,10 +115,28 @@ s_column (void *arg, const char *database, const char *table, const char *table_
 }
 
 static void
+s_drop (void *arg, const char *catalog)
+{
+    survey_t *survey = arg;
+    size_t size = strlen (catalog);
+    s_table_end (survey);
+    survey->partly = true;
+    for (; survey->count; survey->count--) {
+        database_t *last = &survey->databases [survey->count - 1];
+        if (strncmp (last->name, catalog, size) != 0 || last->name [size] != '.')
+            break;
+        survey->tables -= last->count;
+        free (last->name);
+        buf_free (&last->tables);
+        *last = (database_t) { 0 };
+    }
+}
+
+static void
 s_survey (void *arg)
 {
     survey_t *survey = arg;
-    const finder_t finder = { s_column, survey };
+    const finder_t finder = { s_column, s_drop, survey };
     survey->seen = hash_new (NULL);
     survey->good = contact_open (survey->contact)
                    && survey->contact->kind->find (survey->contact, &finder)
@@ -254,7 +275,7 @@ s_run (req_t *req)
         return;
     }
     survey_t *survey = s_surveyed (req, job->user, &source, REFRESH_MS);
-    for (int n = 0; survey->good && n < survey->count; n++) {
+    for (int n = 0; (survey->good || survey->partly) && n < survey->count; n++) {
         s_put (req, job->user, source_id, survey, n, &counts);
         s_note (req, job->user, source_id, "running", survey, n + 1, &counts, NULL);
     }

@@ -56,6 +56,9 @@ typedef struct {
 typedef struct {
     bool (*column) (void *arg, const char *database, const char *table, const char *table_type,
                     long long rows, const char *column, const char *type, bool nullable);
+    //  The databases of `catalog` that came last are not all that it has: they do not count. What
+    //  comes from other catalogs does, even though the refresh will have failed.
+    void (*drop) (void *arg, const char *catalog);
     void *arg;
 } finder_t;
 

@@ -303,7 +303,7 @@ s_column (void *arg, const char *database, const char *table, const char *table_
 static bool
 s_list (found_t *found, const char *catalog)
 {
-    const finder_t finder = { s_column, found };
+    const finder_t finder = { s_column, NULL, found };
     buf_t name = { 0 };
     quote_name (&name, "\"", catalog);
     int size = (int) name.size;
@@ -324,13 +324,14 @@ s_list (found_t *found, const char *catalog)
                                  found->contact->error);
 }
 
-//  One catalog that does not answer makes it fail: it might as well be gone.
+//  One catalog that does not answer makes it fail; the others are looked at all the same.
 static bool
 s_find (contact_t *self, const finder_t *finder)
 {
     found_t found = { .contact = self, .finder = finder };
     const sink_t sink = { s_heads, s_catalog, &found };
     const char *one = contact_text (self, "database");
+    char first [sizeof self->error] = "";
     bool good = true;
     if (one)
         buf_put (&found.names, one, strlen (one) + 1);
@@ -338,11 +339,16 @@ s_find (contact_t *self, const finder_t *finder)
         good = contact_query (self, "SHOW CATALOGS", NULL, 0, &sink) && !*self->error;
     for (size_t at = 0; good && !found.enough && at < found.names.size;) {
         const char *name = (char *) found.names.data + at;
-        good = s_list (&found, name);
         at += strlen (name) + 1;
+        if (s_list (&found, name))
+            continue;
+        finder->drop (finder->arg, name);
+        found.enough = contact_left (self) == 0;
+        if (!*first)
+            memcpy (first, self->error, sizeof first);
     }
     buf_free (&found.names);
-    return good;
+    return *first ? contact_fail (self, "", "%s", first) : good;
 }
 
 const connector_t connector_trino = { .name = "trino", .fields = s_fields, .quote = "\"",
