@@ -172,6 +172,16 @@ def test_a_statement_that_nobody_reads_on_is_ended(ann, world, trino):
     assert len(heard) == 1 and ended == [0]
 
 
+def test_a_statement_is_ended_when_time_is_over(ann, world, trino):
+    trino.answers["SELECT 1"] = [page(0), page(1), "hang"]
+    source = make(world, ann)
+    with said(trino) as (_, ended):
+        tried = ann.post(f"/data-sources/{source}/test")
+    assert (tried["error"], tried["steps"][-1]["name"], ended) == ("took too long", "query", [0])
+    trino.release.set()
+    trino.release.clear()
+
+
 def test_what_is_too_much_is_left_out(ann, world, trino):
     trino.catalogs = {"lake": {"many": {f"t{n:05}": ("table", [("n", "integer", "YES")]) for n in range(12000)}},
                       "mart": CATALOGS["mart"]}
@@ -208,7 +218,9 @@ def test_a_trino_that_answers_garbage_fails_and_what_was_known_stays(ann, world,
     del trino.catalogs["lake"]["sales"], trino.catalogs["mart"]
     trino.catalogs["lake"]["raw"]["new"] = ("table", [("x", "date", "YES")])
     trino.troubles["lake"] = steps
-    end = refreshed(ann, source)[-1]
+    with said(trino) as (_, ended):
+        end = refreshed(ann, source)[-1]
+    assert len(ended) == (0 if trouble.startswith("an error") else 1)
     assert (end["state"], end["added"], end["removed"]) == ("failed", 0, 0), end
     assert end["error"].startswith("catalog lake: ") and words in end["error"], end
     assert known(ann, source) == EVERYTHING
