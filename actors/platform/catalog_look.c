@@ -154,7 +154,15 @@ s_looked (req_t *req, const source_t *source, const char *sql, size_t limit, boo
 static void
 s_put_place (req_t *req, const source_t *source, buf_t *sql)
 {
-    quote_name (sql, source->kind->quote, req_str (req, "database"));
+    const char *database = req_str (req, "database"),
+               *dot = source->kind->nested ? strchr (database, '.') : NULL;
+    if (dot) {
+        text_t outer = { database, (size_t) (dot - database) };
+        quote_name (sql, source->kind->quote, req_copy (req, outer));
+        buf_putc (sql, '.');
+        database = dot + 1;
+    }
+    quote_name (sql, source->kind->quote, database);
     buf_putc (sql, '.');
     quote_name (sql, source->kind->quote, req_str (req, "table"));
 }
@@ -192,8 +200,14 @@ s_is_plain (const char *type)
     static const char *const plain [] = { "int",    "serial", "numeric", "decimal", "real",
                                          "double", "float",  "date",    "time",    "char",
                                          "text",   "year",   "enum",    "any" };
+    //  "array(integer)" and "point" hold the word, too.
+    static const char *const other [] = { "[]",     "array", "map(",   "row(",
+                                         "digest", "range", "point", "vector" };
+    for (size_t n = 0; n < sizeof other / sizeof *other; n++)
+        if (strcasestr (type, other [n]))
+            return false;
     for (size_t n = 0; n < sizeof plain / sizeof *plain; n++)
-        if (strcasestr (type, plain [n]) && !strstr (type, "[]"))
+        if (strcasestr (type, plain [n]))
             return true;
     return false;
 }
@@ -202,7 +216,7 @@ s_is_plain (const char *type)
 static void
 s_put_select (req_t *req, const source_t *source, mp_t columns, buf_t *sql)
 {
-    bool mysql = *source->kind->quote == '`';
+    const char *text = *source->kind->quote == '`' ? "CHAR" : "VARCHAR";
     size_t count = 0;
     buf_puts (sql, "SELECT count(*)");
     for (mp_iter_t it = mp_iter (columns); mp_next (&it) && count++ < COLUMNS_MAX;) {
@@ -213,7 +227,7 @@ s_put_select (req_t *req, const source_t *source, mp_t columns, buf_t *sql)
         const char *c = (char *) quoted->data;
         if (s_is_plain (req_copy (req, mp_text (mp_get (it.value, "data_type")))))
             buf_putf (sql, ",count(%s),count(DISTINCT %s),CAST(min(%s) AS %s),CAST(max(%s) AS %s)",
-                      c, c, c, mysql ? "CHAR" : "TEXT", c, mysql ? "CHAR" : "TEXT");
+                      c, c, c, text, c, text);
         else
             buf_putf (sql, ",count(%s),NULL,NULL,NULL", c);
     }

@@ -23,6 +23,7 @@ const field_t refresh_in [] = { { "source_id", T_UUID, NULLABLE, .also = "data_s
 typedef struct {
     char *name;
     buf_t tables;                //  JSON
+    int count;
 } database_t;
 
 typedef struct {
@@ -30,8 +31,10 @@ typedef struct {
     database_t databases [DATABASES_MAX];
     int count, tables, columns;
     char *table;                 //  the last one
+    hash_t *seen;                //  names of databases, and of tables behind theirs
     size_t bytes;
     bool good, truncated;
+    bool partly;                 //  not good, but what was found is to be kept
 } survey_t;
 
 static void
@@ -41,6 +44,19 @@ s_table_end (survey_t *survey)
         buf_puts (&survey->databases [survey->count - 1].tables, "]}");
     free (survey->table);
     survey->table = NULL;
+}
+
+//  False: it was there before, and something else between. table NULL: the database itself.
+static bool
+s_first (survey_t *survey, const char *database, const char *table)
+{
+    char *key = text_format ("%zu %s%s%s", strlen (database), database, table ? "." : "",
+                             table ? table : "");
+    bool first = !hash_get (survey->seen, text_of (key));
+    hash_put (survey->seen, text_of (key), survey);
+    free (key);
+    return first || contact_fail (survey->contact, "", "the source lists %s twice",
+                                  table ? table : database);
 }
 
 static bool
@@ -55,6 +71,8 @@ s_table_begin (survey_t *survey, const char *database, const char *table, const 
         survey->truncated = true;
         return false;
     }
+    if ((fresh && !s_first (survey, database, NULL)) || !s_first (survey, database, table))
+        return false;
     if (fresh)
         survey->databases [survey->count++].name = xstrdup (database);
     buf_t *out = &survey->databases [survey->count - 1].tables;
@@ -67,6 +85,7 @@ s_table_begin (survey_t *survey, const char *database, const char *table, const 
     survey->table = xstrdup (table);
     survey->columns = 0;
     survey->tables++;
+    survey->databases [survey->count - 1].count++;
     return true;
 }
 
@@ -96,12 +115,33 @@ s_column (void *arg, const char *database, const char *table, const char *table_
 }
 
 static void
+s_drop (void *arg, const char *catalog)
+{
+    survey_t *survey = arg;
+    size_t size = strlen (catalog);
+    s_table_end (survey);
+    survey->partly = true;
+    for (; survey->count; survey->count--) {
+        database_t *last = &survey->databases [survey->count - 1];
+        if (strncmp (last->name, catalog, size) != 0 || last->name [size] != '.')
+            break;
+        survey->tables -= last->count;
+        free (last->name);
+        buf_free (&last->tables);
+        *last = (database_t) { 0 };
+    }
+}
+
+static void
 s_survey (void *arg)
 {
     survey_t *survey = arg;
-    const finder_t finder = { s_column, survey };
+    const finder_t finder = { s_column, s_drop, survey };
+    survey->seen = hash_new (NULL);
     survey->good = contact_open (survey->contact)
-                   && survey->contact->kind->find (survey->contact, &finder);
+                   && survey->contact->kind->find (survey->contact, &finder)
+                   && !*survey->contact->error;
+    hash_destroy (&survey->seen);
     s_table_end (survey);
 }
 
@@ -235,7 +275,7 @@ s_run (req_t *req)
         return;
     }
     survey_t *survey = s_surveyed (req, job->user, &source, REFRESH_MS);
-    for (int n = 0; survey->good && n < survey->count; n++) {
+    for (int n = 0; (survey->good || survey->partly) && n < survey->count; n++) {
         s_put (req, job->user, source_id, survey, n, &counts);
         s_note (req, job->user, source_id, "running", survey, n + 1, &counts, NULL);
     }
@@ -283,12 +323,9 @@ catalog_refresh (req_t *req)
     buf_t *body = req_buf (req);
     uint32_t count = 1;
     row_t rows = { .row = -1 };
-    if (id) {
+    if (id)
         source_load (req, req_user (req), id, "source_id", &source);
-        if (!source.kind->find)
-            fail_field (req, E_CONFLICT, "source_id",
-                        "in a data source of type %s nothing can be found", source.kind->name);
-    } else {
+    else {
         rows = db_rows (req, "refresh_sources", req_user (req));
         count += (uint32_t) rows_count (rows);
     }

@@ -56,6 +56,9 @@ typedef struct {
 typedef struct {
     bool (*column) (void *arg, const char *database, const char *table, const char *table_type,
                     long long rows, const char *column, const char *type, bool nullable);
+    //  The databases of `catalog` that came last are not all that it has: they do not count. What
+    //  comes from other catalogs does, even though the refresh will have failed.
+    void (*drop) (void *arg, const char *catalog);
     void *arg;
 } finder_t;
 
@@ -104,13 +107,13 @@ struct connector {
     const char *name;            //  "postgresql"
     const config_field_t *fields;        //  ends with {0}
     const char *quote;           //  around identifiers; NULL: speaks no SQL of ours
+    bool nested;                 //  a database has two names: "catalog.schema"
     //  Log in. resolve and connect are done when there is a host.
     bool (*open) (contact_t *self);
     void (*close) (contact_t *self);
     //  NULL: takes no SQL
     bool (*query) (contact_t *self, const char *sql, const cell_t *params, int count,
                    const sink_t *sink);
-    //  NULL: no databases to be found
     bool (*find) (contact_t *self, const finder_t *finder);
     //  Rows of a table that takes no SQL; NULL: SELECT does it.
     bool (*read) (contact_t *self, const char *table, const sink_t *sink);
@@ -163,6 +166,7 @@ typedef struct {
     text_t body;
     const char *user, *password;
     const char *sigv4;           //  "aws:amz:eu-west-1:s3", with user and password as its keys
+    int64_t grace;               //  ms that it may take even when time is over; 0: it may not
     bool tls;
 } web_ask_t;
 int web_ask (contact_t *self, web_ask_t *ask, buf_t *answer, char type [80]);

@@ -440,6 +440,7 @@ s_query (contact_t *self, const char *sql, const cell_t *params, int count, cons
 
 //  ---------------------------------------------------------------- what is there
 
+//  To its information_schema "Items" is "items", and they may both be there.
 static bool
 s_find (contact_t *self, const finder_t *finder)
 {
@@ -448,8 +449,11 @@ s_find (contact_t *self, const finder_t *finder)
         " t.TABLE_ROWS, c.COLUMN_NAME, c.COLUMN_TYPE, c.IS_NULLABLE"
         " FROM information_schema.COLUMNS c JOIN information_schema.TABLES t"
         " ON t.TABLE_SCHEMA = c.TABLE_SCHEMA AND t.TABLE_NAME = c.TABLE_NAME"
+        " AND CAST(t.TABLE_SCHEMA AS BINARY) = CAST(c.TABLE_SCHEMA AS BINARY)"
+        " AND CAST(t.TABLE_NAME AS BINARY) = CAST(c.TABLE_NAME AS BINARY)"
         " WHERE c.TABLE_SCHEMA NOT IN ('information_schema', 'performance_schema', 'mysql', 'sys')"
-        " ORDER BY c.TABLE_SCHEMA, c.TABLE_NAME, c.ORDINAL_POSITION";
+        " ORDER BY CAST(c.TABLE_SCHEMA AS BINARY), CAST(c.TABLE_NAME AS BINARY),"
+        " c.ORDINAL_POSITION";
     return contact_list (self, sql, finder);
 }
 

@@ -16,6 +16,7 @@
 typedef struct {
     contact_t *contact;
     buf_t *answer;
+    int64_t grace;
     bool refused, too_large;
 } transfer_t;
 
@@ -78,7 +79,8 @@ static int
 s_look (void *arg, curl_off_t a, curl_off_t b, curl_off_t c, curl_off_t d)
 {
     (void) a, (void) b, (void) c, (void) d;
-    return contact_left (((transfer_t *) arg)->contact) == 0;
+    const transfer_t *transfer = arg;
+    return !transfer->grace && contact_left (transfer->contact) == 0;
 }
 
 static void
@@ -91,7 +93,8 @@ s_set (CURL *easy, transfer_t *transfer, const web_ask_t *ask)
     curl_easy_setopt (easy, CURLOPT_CAINFO, transfer->contact->reach.ca_file);
     curl_easy_setopt (easy, CURLOPT_NETRC, (long) CURL_NETRC_IGNORED);
     curl_easy_setopt (easy, CURLOPT_FOLLOWLOCATION, 0L);
-    curl_easy_setopt (easy, CURLOPT_TIMEOUT_MS, (long) contact_left (transfer->contact) + 1);
+    curl_easy_setopt (easy, CURLOPT_TIMEOUT_MS,
+                      ask->grace ? (long) ask->grace : (long) contact_left (transfer->contact) + 1);
     curl_easy_setopt (easy, CURLOPT_OPENSOCKETFUNCTION, s_open_socket);
     curl_easy_setopt (easy, CURLOPT_OPENSOCKETDATA, transfer);
     curl_easy_setopt (easy, CURLOPT_WRITEFUNCTION, s_received);
@@ -129,7 +132,7 @@ s_failed (contact_t *self, transfer_t *transfer, web_ask_t *ask, CURLcode code)
 int
 web_ask (contact_t *self, web_ask_t *ask, buf_t *answer, char type [80])
 {
-    transfer_t transfer = { .contact = self, .answer = answer };
+    transfer_t transfer = { .contact = self, .answer = answer, .grace = ask->grace };
     struct curl_slist *headers = NULL, *pinned = NULL;
     char host [256], port [8], pin [400], *content = NULL;
     long status = 0;

@@ -18,6 +18,8 @@
 
 #define OPEN_MS 20000        //  to resolve, connect and log in
 #define TRY_MS 5000          //  for one address
+#define LISTED 7             //  columns of a list of columns
+#define ROWS_ABOUT 3         //  the one of them that may be NULL
 
 static const connector_t *const s_kinds [] = {
     &connector_postgresql, &connector_mysql, &connector_mariadb, &connector_sqlite, &connector_http,
@@ -323,23 +325,35 @@ s_no_columns (void *arg, const column_t *columns, int count)
     return true;
 }
 
-//  Kinds end each text with a NUL.
+typedef struct {
+    contact_t *contact;
+    const finder_t *finder;
+} list_t;
+
+//  Kinds end each text with a NUL. A server that is none may answer what was never asked.
 static bool
 s_found (void *arg, const cell_t *cells, int count)
 {
-    const finder_t *finder = arg;
-    (void) count;
+    const list_t *list = arg;
+    const finder_t *finder = list->finder;
+    bool whole = count >= LISTED;
+    for (int n = 0; whole && n < LISTED; n++)
+        whole = n == ROWS_ABOUT || cells [n].kind != CELL_NULL;
+    if (!whole)
+        return contact_fail (list->contact, "", "the server does not say what it holds");
     char nullable = *cells [6].text.data;
-    return finder->column (finder->arg, cells [0].text.data, cells [1].text.data,
-                           cells [2].text.data,
-                           cells [3].kind == CELL_NULL ? -1 : atoll (cells [3].text.data),
-                           cells [4].text.data, cells [5].text.data,
-                           nullable == 't' || nullable == 'Y' || nullable == '1');
+    return finder->column (
+        finder->arg, cells [0].text.data, cells [1].text.data,
+        strcmp (cells [2].text.data, "view") == 0 ? "view" : "table",
+        cells [ROWS_ABOUT].kind == CELL_NULL ? -1 : atoll (cells [ROWS_ABOUT].text.data),
+        cells [4].text.data, cells [5].text.data,
+        nullable == 't' || nullable == 'Y' || nullable == '1');
 }
 
 bool
 contact_list (contact_t *self, const char *sql, const finder_t *finder)
 {
-    const sink_t sink = { s_no_columns, s_found, (void *) finder };
-    return contact_query (self, sql, NULL, 0, &sink);
+    list_t list = { self, finder };
+    const sink_t sink = { s_no_columns, s_found, &list };
+    return contact_query (self, sql, NULL, 0, &sink) && !*self->error;
 }

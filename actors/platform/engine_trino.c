@@ -303,13 +303,12 @@ s_garbage (engine_run_t *run, const char *what)
 static bool
 s_follow (trino_run_t *self, text_t next)
 {
-    size_t size = strlen (self->base);
     free (self->next);
     self->next = NULL;
     if (!next.size)
         return true;
     //  Nowhere else than where the operator said.
-    if (next.size <= size || memcmp (next.data, self->base, size) != 0 || next.data [size] != '/')
+    if (!trino_leads (self->base, next))
         return false;
     self->next = text_copy (next);
     return true;
@@ -391,15 +390,14 @@ static place_t
 s_place_of_source (req_t *req, const char *user, const source_t *source)
 {
     bool https = strcmp (source_text (source, "sslmode"), "require") == 0;
-    const char *host = source_text (source, "host"), *port = source_text (source, "port");
-    bool six = strchr (host, ':'), usual = strcmp (port, https ? "443" : "80") == 0;
+    char *url = trino_base (source_text (source, "host"), source_text (source, "port"), https);
     place_t place = {
-        .url = req_print (req, "http%s://%s%s%s%s%s", https ? "s" : "", six ? "[" : "", host,
-                          six ? "]" : "", usual ? "" : ":", usual ? "" : port),
+        .url = req_copy (req, text_of (url)),
         .user = source_text (source, "user"), .password = source_text (source, "password"),
         .catalog = source_text (source, "database"), .ca = actor_opt (req_actor (req), "source-ca"),
         .allow = actor_opt (req_actor (req), "source-allow"),
         .session = req_print (req, "%s/%s", user, source->id) };
+    free (url);
     if (place.password && !https)
         place.trouble = "data source: a password is only sent with sslmode require";
     return place;

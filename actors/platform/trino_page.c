@@ -148,6 +148,21 @@ trino_rows (engine_run_t *run, mp_t page, size_t *rows_so_far, size_t *bytes_so_
     return NULL;
 }
 
+char *
+trino_base (const char *host, const char *port, bool https)
+{
+    bool six = strchr (host, ':'), usual = strcmp (port, https ? "443" : "80") == 0;
+    return text_format ("http%s://%s%s%s%s%s", https ? "s" : "", six ? "[" : "", host,
+                        six ? "]" : "", usual ? "" : ":", usual ? "" : port);
+}
+
+bool
+trino_leads (const char *base, text_t next)
+{
+    size_t size = strlen (base);
+    return next.size > size && memcmp (next.data, base, size) == 0 && next.data [size] == '/';
+}
+
 int
 trino_position (const char *sql, int64_t line, int64_t column)
 {

@@ -15,6 +15,11 @@ void trino_note (engine_run_t *run, mp_t page);
 //  rise. NULL, or what is wrong with it.
 const char *trino_rows (engine_run_t *run, mp_t page, size_t *rows_so_far, size_t *bytes_so_far,
                         buf_t *rows, size_t *count);
+//  Scheme, host and port as Trino itself writes them: without a port that goes without saying. To
+//  be freed.
+char *trino_base (const char *host, const char *port, bool https);
+//  Does a nextUri lead there, and nowhere else?
+bool trino_leads (const char *base, text_t next);
 //  Characters from 1 of a line and column, both from 1.
 int trino_position (const char *sql, int64_t line, int64_t column);
 

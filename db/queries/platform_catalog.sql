@@ -28,8 +28,8 @@ SELECT user_id, data_source_id FROM platform.catalog_refreshes
  WHERE state = 'running' AND slot = $1 AND started_at < now () - interval '3 s'
 
 -- :name refresh_sources
--- $1 user. Their data sources in which something can be found.
-SELECT id FROM platform.data_sources WHERE user_id = $1::uuid AND source_type <> 'trino' ORDER BY created_at
+-- $1 user.
+SELECT id FROM platform.data_sources WHERE user_id = $1::uuid ORDER BY created_at
 
 -- :name catalog_put
 -- $1 user, $2 data source or NULL, $3 database, $4 [{t: table, k: kind, r: rows, c: columns}], $5 are these all? How many rows that changed.

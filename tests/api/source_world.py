@@ -10,6 +10,7 @@ import socket
 import socketserver
 import sqlite3
 import ssl
+import struct
 import subprocess
 import tempfile
 import threading
@@ -105,7 +106,8 @@ class Handler(http.server.BaseHTTPRequestHandler):
         host = self.headers["Host"]
         if self.path == "/v1/statement":
             return self._answer(200, f'{{"id": "q", "nextUri": "http://{host}/v1/statement/q/1", "stats": {{}}}}')
-        return self._answer(200, '{"id": "q", "data": [[1]], "stats": {"state": "FINISHED"}}')
+        return self._answer(200, '{"id": "q", "columns": [{"name": "_col0", "type": "integer"}], "data": [[1]], '
+                                 '"stats": {"state": "FINISHED"}}')
 
     def do_GET(self):
         self.server.asked.append((self.command, self.path))
@@ -189,12 +191,61 @@ class Mute:
         self.socket.close()
 
 
+class Liar(socketserver.ThreadingTCPServer):
+    """Speaks as PostgreSQL does, and answers every statement with these rows of texts, be they of one width or not."""
+
+    daemon_threads = True
+
+    def __init__(self):
+        super().__init__(("127.0.0.1", 0), LiarHandler)
+        self.port = self.server_address[1]
+        self.rows = []
+        self.handle_error = lambda *_: None      # whoever hangs up, does
+        threading.Thread(target=self.serve_forever, daemon=True).start()
+
+    def stop(self):
+        self.shutdown()
+        self.server_close()
+
+
+class LiarHandler(socketserver.StreamRequestHandler):
+    def _put(self, letter, body=b""):
+        self.wfile.write(letter + struct.pack("!I", len(body) + 4) + body)
+
+    def _answer(self, rows):
+        self._put(b"1")
+        self._put(b"2")
+        before = None
+        for row in rows:
+            width = struct.pack("!h", len(row))
+            if width != before:
+                self._put(b"T", width + (b"c\0" + struct.pack("!ihihih", 0, 0, 25, -1, -1, 0)) * len(row))
+            before = width
+            self._put(b"D", width + b"".join(struct.pack("!i", -1) if text is None else struct.pack("!i", len(text)) + text.encode()
+                                            for text in row))
+        self._put(b"C", b"SELECT 1\0")
+        self._put(b"Z", b"I")
+
+    def handle(self):
+        while (size := self.rfile.read(4)) and (hello := self.rfile.read(struct.unpack("!I", size)[0] - 4)):
+            if hello[:4] != struct.pack("!I", 80877103):
+                break
+            self.wfile.write(b"N")               # no TLS here
+        self._put(b"R", struct.pack("!I", 0))
+        self._put(b"Z", b"I")
+        while letter := self.rfile.read(1):
+            self.rfile.read(struct.unpack("!I", self.rfile.read(4))[0] - 4)
+            if letter == b"S":
+                self._answer(self.server.rows)
+
+
 class World:
     """A system whose operator lets users reach these servers, and nothing else on loopback."""
 
     def __init__(self):
         self.parts, self.users = [], []
         self.web, self.mute, self.heard = self._keep(Web()), self._keep(Mute()), self._keep(Mute())
+        self.liar = self._keep(Liar())
         self.keys = pathlib.Path(tempfile.mkdtemp(prefix="bbk", dir="/tmp"))
         self.keys.chmod(0o755)
         self.ca, self.pair = authority(self.keys, "ours")
@@ -213,7 +264,7 @@ class World:
         self.closed = free_port()
         allowed = ",".join(f"127.0.0.1:{port}" for port in
                            (self.web.port, self.secure.port, self.strange.port, self.trino.server_port,
-                            self.trino_tls.server_port, self.mute.port, self.heard.port, self.maria.port, self.pg.port, self.closed))
+                            self.trino_tls.server_port, self.liar.port, self.mute.port, self.heard.port, self.maria.port, self.pg.port, self.closed))
         self.stack = Stack(f"--set=platform.source-allow={allowed}", f"--set=platform.sqlite-root={self.files}",
                            f"--set=platform.source-ca={self.ca}", "--set=edge.limit-heavy=0", "--set=platform.source-test-timeout=3")
         self.stack.wait()

@@ -181,12 +181,13 @@ def schema(user, database, table, source=None, expect=200):
 def test_a_refresh_finds_what_is_there(world):
     user = world.sign_up("finder")
     sources = {kind: world.make(user, kind)["id"] for kind in ("postgresql", "mariadb", "sqlite", "http", "s3")}
+    sources["trino"] = world.make(user, "trino", port=world.trino.server_port)["id"]
     ends = refreshed(user)
     assert {ends[sources[kind]]["state"] for kind in sources} == {"succeeded"}, ends
     assert (ends[sources["postgresql"]]["databases"], ends[sources["postgresql"]]["tables"]) == (1, 2)
     found = {(row["database_name"], row["source_type"]): row["tables"] for row in user.get("/data-catalog/databases")}
     assert found == {("shop", "postgresql"): 2, ("shop", "mariadb"): 2, ("main", "sqlite"): 2, ("http", "http"): 1,
-                     ("lake", "s3"): 2}
+                     ("lake", "s3"): 2, ("lake.raw", "trino"): 1, ("lake.sales", "trino"): 2, ("mart.default", "trino"): 1}
     tables = user.get("/data-catalog/databases/shop/tables")
     assert [(row["table_name"], row["table_type"]) for row in tables if row["data_source_id"] == sources["postgresql"]] == \
         [("cheap", "view"), ("items", "table")]
@@ -219,12 +220,22 @@ def test_only_what_differs_is_written(ann, world, maria):
     ann.get("/data-catalog/databases/moving/tables", expect=404)
 
 
+def test_names_that_differ_by_case_alone_are_two(ann, world, maria):
+    world.maria.ask("CREATE DATABASE twins; CREATE DATABASE Twins; GRANT ALL ON twins.* TO 'reader'@'%'; GRANT ALL ON Twins.* TO 'reader'@'%';"
+                    "CREATE TABLE twins.a (x INT, y TEXT); CREATE TABLE twins.A (z DATE, u INT); CREATE TABLE Twins.a (v INT)")
+    end = refreshed(ann, maria)[maria]
+    world.maria.ask("DROP DATABASE twins; DROP DATABASE Twins")
+    assert end["state"] == "succeeded", end
+    assert {(database, table): [row["column_name"] for row in schema(ann, database, table, maria)]
+            for database, table in (("twins", "a"), ("twins", "A"), ("Twins", "a"))} == {
+                ("twins", "a"): ["x", "y"], ("twins", "A"): ["z", "u"], ("Twins", "a"): ["v"]}
+    refreshed(ann, maria)
+
+
 def test_a_source_that_is_gone_says_why(ann, world):
     lost = world.make(ann, "postgresql", "lost", port=world.closed)["id"]
     end = refreshed(ann, lost)[lost]
     assert end["state"] == "failed" and "could not connect" in end["error"]
-    trino = world.make(ann, "trino")["id"]
-    assert "source_id" in ann.post("/data-catalog/refresh", {"source_id": trino}, expect=409)["details"]
     assert "source_id" in ann.post("/data-catalog/refresh", {"source_id": NOWHERE}, expect=404)["details"]
 
 

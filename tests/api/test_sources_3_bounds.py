@@ -113,3 +113,25 @@ def test_previews_show_the_beginning_of_what_is_long(world, eve, sources):
     assert body["truncated"] is True and row["t"] == "é" * 8192
     assert row["j"] == '["' + "x" * 16382 and row["b"] == "\\x" + "78" * 16384
     world.maria.ask("DROP TABLE shop.long")
+
+
+@pytest.mark.parametrize("rows, words", [
+    ([[None] * 7], "does not say what it holds"), ([["d"]], "does not say what it holds"), ([[None]], "does not say what it holds"),
+    ([["d", "t", "table", "1", "c", "int", "t"], ["d", "u", "table", "1", "c", "int", "t"], ["d", "t", "table", "1", "d", "int", "t"]],
+     "t twice"),
+    ([["d", "t", "a\",\"x", "much", "c", "int", "t"]], None)], ids=["NULLs", "one column", "one NULL", "twice", "no type"])
+def test_a_server_that_lies_about_what_it_holds(world, eve, rows, words):
+    world.liar.rows = rows
+    source = world.make(eve, "postgresql", port=world.liar.port)["id"]
+    live = eve.another_live()
+    channel = live.subscribe("catalog")
+    eve.post("/data-catalog/refresh", {"source_id": source}, expect=202)
+    end = channel.until(lambda frame: frame["data"]["id"] == source and frame["data"]["state"] != "running", 60.0)[-1]["data"]
+    live.close()
+    if words:
+        assert end["state"] == "failed" and words in end["error"], end
+    else:
+        assert end["state"] == "succeeded", end
+        assert eve.get(f"/data-catalog/databases/d/tables?source_id={source}")[0]["table_type"] == "table"
+        world.liar.rows = [["a"], ["a", "b" * 100]]
+        eve.get(f"/data-catalog/databases/d/tables/t/preview?source_id={source}", expect=502)

@@ -81,5 +81,7 @@ def test_http_that_nobody_knows(ann, world):
     body = probe(ann, world, "http", url=f"https://127.0.0.1:{world.strange.port}/people.json")
     assert not body["success"] and body["steps"][-1]["name"] == "tls", body
     assert "certificate" in body["error"].lower(), body
+    body = probe(ann, world, "trino", port=world.strange.port, sslmode="require")
+    assert not body["success"] and body["steps"][-1]["name"] == "tls", body
     body = probe(ann, world, "http", url=f"https://127.0.0.1:{world.web.port}/people.json")
     assert not body["success"] and body["steps"][-1]["name"] == "tls", body

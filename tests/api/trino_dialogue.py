@@ -1,8 +1,10 @@
 """A Trino that replays dialogues: each statement that arrives picks one by its first comment, as in
-`SELECT 1 -- rows`."""
+`SELECT 1 -- rows`. What asks for its catalogs is answered as Trino 435 answers these very texts."""
 
+import copy
 import http.server
 import json
+import re
 import ssl
 import threading
 
@@ -43,9 +45,74 @@ DIALOGUES = {
 }
 
 
+LISTING = ("SELECT c.table_catalog || '.' || c.table_schema, c.table_name, CASE t.table_type WHEN 'VIEW' THEN 'view' "
+           "ELSE 'table' END, NULL, c.column_name, c.data_type, c.is_nullable FROM {0}.information_schema.columns c "
+           "JOIN {0}.information_schema.tables t ON t.table_schema = c.table_schema AND t.table_name = c.table_name "
+           "WHERE c.table_schema <> 'information_schema' ORDER BY c.table_schema, c.table_name, c.ordinal_position")
+HEADS = {"SHOW CATALOGS": [("Catalog", "varchar(6)")],
+         "listing": [("_col0", "varchar"), ("table_name", "varchar"), ("_col2", "varchar(5)"), ("_col3", "unknown"),
+                     ("column_name", "varchar"), ("data_type", "varchar"), ("is_nullable", "varchar")]}
+
+#  {catalog: {schema: {table: (kind, [(column, type, nullable)])}}}
+ORDERS = ("table", [("id", "bigint", "YES"), ("name", "varchar(10)", "YES"), ("price", "decimal(3,2)", "YES"),
+                    ("paid", "boolean", "YES"), ("ratio", "double", "YES"), ("marks", "array(integer)", "YES"),
+                    ("more", "map(varchar(1), integer)", "YES"), ("at", "timestamp(6) with time zone", "YES"),
+                    ("data", "varbinary", "YES")])
+CATALOGS = {"lake": {"raw": {"events": ("table", [("n", "integer", "NO")])},
+                     "sales": {"cheap": ("view", [("id", "bigint", "YES"), ("price", "decimal(3,2)", "YES")]),
+                               "orders": ORDERS}},
+            "mart": {"default": {"nation": ("table", [("nationkey", "bigint", "NO"), ("name", "varchar(25)", "NO")])}}}
+
+#  Statements, as Trino 435 answered them: (columns, rows).
+ANSWERS = {
+    "SELECT 1": ([("_col0", "integer")], [[1]]),
+    'SELECT * FROM "lake"."sales"."orders" LIMIT 51': (
+        [("id", "bigint"), ("name", "varchar(10)"), ("price", "decimal(3, 2)"), ("paid", "boolean"), ("ratio", "double"),
+         ("marks", "array(integer)"), ("more", "map(varchar(1), integer)"), ("at", "timestamp(6) with time zone"),
+         ("data", "varbinary")],
+        [[1, "tea", "2.50", True, 0.5, [1, 2], {"a": 1}, "2026-01-02 03:04:05.678901 UTC", "AP8="],
+         [9007199254740993, "Tee, süß", None, None, "NaN", None, None, None, None]]),
+    'SELECT count(*),count("id"),count(DISTINCT "id"),CAST(min("id") AS VARCHAR),CAST(max("id") AS VARCHAR),count("name"),'
+    'count(DISTINCT "name"),CAST(min("name") AS VARCHAR),CAST(max("name") AS VARCHAR),count("price"),count(DISTINCT "price"),'
+    'CAST(min("price") AS VARCHAR),CAST(max("price") AS VARCHAR),count("paid"),NULL,NULL,NULL,count("ratio"),'
+    'count(DISTINCT "ratio"),CAST(min("ratio") AS VARCHAR),CAST(max("ratio") AS VARCHAR),count("marks"),NULL,NULL,NULL,'
+    'count("more"),NULL,NULL,NULL,count("at"),count(DISTINCT "at"),CAST(min("at") AS VARCHAR),CAST(max("at") AS VARCHAR),'
+    'count("data"),NULL,NULL,NULL FROM "lake"."sales"."orders"': (
+        [(f"_col{n}", kind) for n, kind in enumerate(
+            ["bigint"] + ["bigint", "bigint", "varchar", "varchar"] * 3 + ["bigint"] + ["unknown"] * 3
+            + ["bigint", "bigint", "varchar", "varchar"] + (["bigint"] + ["unknown"] * 3) * 2
+            + ["bigint", "bigint", "varchar", "varchar"] + ["bigint"] + ["unknown"] * 3)],
+        [[2, 2, 2, "1", "9007199254740993", 2, 2, "Tee, süß", "tea", 1, 1, "2.50", "2.50", 1, None, None, None, 2, 2,
+          "5.0E-1", "5.0E-1", 1, None, None, None, 1, None, None, None, 1, 1, "2026-01-02 03:04:05.678901 UTC",
+          "2026-01-02 03:04:05.678901 UTC", 1, None, None, None]]),
+}
+
+
+def quoted(name):
+    return '"' + name.replace('"', '""') + '"'
+
+
+def missing(text, name):
+    return {"message": f"line 1:{text.index(quoted(name)) + 1}: Catalog '{name}' does not exist", "errorCode": 44,
+            "errorName": "CATALOG_NOT_FOUND", "errorType": "USER_ERROR",
+            "errorLocation": {"lineNumber": 1, "columnNumber": text.index(quoted(name)) + 1}, "failureInfo": {}}
+
+
+def told(columns, rows, trouble=()):
+    """Pages of a result; trouble: what comes behind the first page with rows."""
+    heads = [{"name": name, "type": kind, "typeSignature": {"rawType": re.split(r"\W", kind)[0], "arguments": []}}
+             for name, kind in columns]
+    size = max(3, len(rows) // 8)
+    pages = [page(0), page(1), page(2, columns=heads)]
+    for at in range(0, len(rows), size):
+        pages += [page(len(pages), columns=heads, data=rows[at:at + size])] + list(trouble if at == 0 else ())
+    return pages + [page(len(pages), last=True, columns=heads)]
+
+
 class Trino(http.server.ThreadingHTTPServer):
     """Serves on a free port of loopback; `seen` is what was asked: (verb, path, headers, body). With a certificate
-    (and its key) over TLS; `basic` is the Authorization that it wants then."""
+    (and its key) over TLS; `basic` is the Authorization that it wants then. `catalogs` is what it holds, `troubles`
+    what comes into its way at one of them, `answers` what single statements are answered with: columns and rows, or steps."""
 
     daemon_threads = True
 
@@ -59,11 +126,30 @@ class Trino(http.server.ThreadingHTTPServer):
             self.socket = context.wrap_socket(self.socket, server_side=True, do_handshake_on_connect=False)
         self.seen, self.statements, self.deleted = [], [], set()
         self.dead, self.headers = False, {}
+        self.catalogs, self.troubles, self.answers = copy.deepcopy(CATALOGS), {}, dict(ANSWERS)
         self.release = threading.Event()
         threading.Thread(target=self.serve_forever, daemon=True).start()
 
     def handle_error(self, request, client_address):
         pass                                     # whoever hangs up, does
+
+    def steps(self, text):
+        """What a statement is answered with, one step a request."""
+        if text in self.answers:
+            answer = self.answers[text]
+            return told(*answer) if isinstance(answer, tuple) else list(answer)
+        if text == "SHOW CATALOGS":
+            names = sorted([*self.catalogs, "jmx", "system"])
+            return told(HEADS[text], [[name] for name in names], self.troubles.get(text, ()))
+        found = re.search(r' FROM "((?:[^"]|"")*)"\.information_schema\.', text)
+        name = found and found[1].replace('""', '"')
+        if not found or text != LISTING.format(quoted(name)):
+            return list(DIALOGUES[text.rsplit("-- ", 1)[-1].split("'")[0].strip()])
+        if name not in self.catalogs:
+            return [page(0), page(1, last=True, error=missing(text, name))]
+        rows = [[f"{name}.{schema}", table, kind, None, *column] for schema, tables in sorted(self.catalogs[name].items())
+                for table, (kind, columns) in sorted(tables.items()) for column in columns]
+        return told(HEADS["listing"], rows, self.troubles.get(name, ()))
 
     def stop(self):
         self.release.set()
@@ -72,9 +158,8 @@ class Trino(http.server.ThreadingHTTPServer):
 
 
 class Statement:
-    def __init__(self, text):
-        self.text = text
-        self.steps = list(DIALOGUES[text.rsplit("-- ", 1)[-1].split("'")[0].strip()])
+    def __init__(self, text, steps):
+        self.text, self.steps = text, steps
 
 
 class Handler(http.server.BaseHTTPRequestHandler):
@@ -89,11 +174,14 @@ class Handler(http.server.BaseHTTPRequestHandler):
         if self.server.basic and self.headers["Authorization"] != self.server.basic:
             self._send(401, b"who are you?")
             return
-        self.server.statements.append(Statement(text))
+        self.server.statements.append(Statement(text, self.server.steps(text)))
         self._step(len(self.server.statements) - 1)
 
     def do_GET(self):
         self._saw("")
+        if self.path == "/v1/info":
+            self._send(200, b'{"nodeVersion":{"version":"435"},"environment":"test","coordinator":true,"starting":false}')
+            return
         number = int(self.path.split("/")[3])
         if number in self.server.deleted:
             self._send(200, json.dumps({"id": "x", "stats": {}, "error": KILLED}).encode())

@@ -132,3 +132,53 @@ def test_as_a_data_source(ann, trino):
                                                    "source_id": source}, timeout=90)
     assert answer["success"] and answer["engine"] == "trino", answer
     assert answer["data"]["rows"][0] == {"name": "AFRICA", "who": "ann"} and answer["data"]["rowCount"] == 5
+
+
+def refreshed(user, source):
+    live = user.another_live()
+    channel = live.subscribe("catalog")
+    user.post("/data-catalog/refresh", {"source_id": source}, expect=202)
+    end = channel.until(lambda frame: frame["data"]["id"] == source and frame["data"]["state"] != "running", 90.0)[-1]["data"]
+    live.close()
+    return end
+
+
+def test_what_it_holds(ann, trino):
+    host, port = trino.rsplit("//", 1)[1].split(":")
+    config = {"host": host, "port": int(port), "user": "ann"}
+    source = ann.post("/data-sources", {"name": "all", "type": "trino", "config": config}, expect=201)["id"]
+    for query in ("CREATE SCHEMA memory.sales", "CREATE TABLE memory.sales.orders AS SELECT * FROM (VALUES "
+                  "(BIGINT '1', CAST('tea' AS varchar(10)), DECIMAL '2.50', DOUBLE '0.5', ARRAY[1, 2], MAP(ARRAY['a'], ARRAY[1]), "
+                  "TIMESTAMP '2026-01-02 03:04:05.678901 UTC', X'00ff'), (BIGINT '9007199254740993', NULL, NULL, nan(), NULL, "
+                  "NULL, NULL, NULL)) AS t (id, name, price, ratio, marks, more, at, data)",
+                  "CREATE VIEW memory.sales.cheap AS SELECT id FROM memory.sales.orders WHERE price < 10"):
+        assert execute(ann, query)["success"], query
+    end = refreshed(ann, source)
+    assert end["state"] == "succeeded", end
+    found = {row["name"]: row["tables"] for row in ann.get(f"/data-catalog/databases?source_id={source}")}
+    assert found["tpch.tiny"] == 8 and found["memory.sales"] == 2 and not [name for name in found if "system" in name], found
+    again = refreshed(ann, source)
+    assert (again["added"], again["changed"], again["removed"]) == (0, 0, 0)
+    path = f"/data-catalog/databases/{{}}/tables/{{}}/{{}}?source_id={source}"
+    columns = ann.get(path.format("memory.sales", "orders", "schema"))
+    assert [(row["column_name"], row["data_type"]) for row in columns] == [
+        ("id", "bigint"), ("name", "varchar(10)"), ("price", "decimal(3,2)"), ("ratio", "double"), ("marks", "array(integer)"),
+        ("more", "map(varchar(1), integer)"), ("at", "timestamp(6) with time zone"), ("data", "varbinary")]
+    assert {row["is_nullable"] for row in ann.get(path.format("tpch.tiny", "nation", "schema"))} == {False}
+    tables = ann.get(f"/data-catalog/databases/memory.sales/tables?source_id={source}")
+    assert [(row["table_name"], row["table_type"]) for row in tables] == [("cheap", "view"), ("orders", "table")]
+    rows = ann.get(path.format("memory.sales", "orders", "preview"))["rows"]
+    assert sorted(rows, key=lambda row: row["id"])[0] == {
+        "id": 1, "name": "tea", "price": "2.50", "ratio": 0.5, "marks": [1, 2], "more": {"a": 1},
+        "at": "2026-01-02 03:04:05.678901 UTC", "data": "AP8="}
+    large = ann.get(path.format("tpch.sf1", "lineitem", "preview") + "&limit=1000")
+    assert (large["rowCount"], large["truncated"]) == (1000, True)
+    counted = ann.post("/data-catalog/databases/memory.sales/tables/orders/statistics", {"source_id": source})
+    assert counted["rows"] == 2 and counted["columns"][0] == {"column_name": "id", "nulls": 0, "distinct": 2, "min": "1",
+                                                              "max": "9007199254740993"}
+    assert {row["table_name"] for row in ann.get("/data-catalog/search?q=nationkey")} >= {"nation", "customer", "supplier"}
+    assert execute(ann, "DROP VIEW memory.sales.cheap")["success"]
+    assert refreshed(ann, source)["removed"] == 1
+    one = ann.post("/data-sources", {"name": "one", "type": "trino", "config": {**config, "catalog": "memory"}}, expect=201)["id"]
+    assert refreshed(ann, one)["state"] == "succeeded"
+    assert {row["name"] for row in ann.get(f"/data-catalog/databases?source_id={one}")} == {"memory.default", "memory.sales"}
