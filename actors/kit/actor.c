@@ -312,7 +312,8 @@ s_close (kit_t *kit)
     kit->draining = true;
     s_ticks_end (kit);
     s_flush (actor);
-    //  What has not come to its end by now holds on to what would be freed below, perhaps in a thread.
+    //  What has not come to its end by now holds on to what would be freed below, perhaps in a
+    //  thread.
     if (s_busy (kit)) {
         log_warn ("ends with work in flight", "live", log_num ((int64_t) kit->live), "background",
                   log_num ((int64_t) kit->background));
