@@ -70,8 +70,8 @@ req_elsewhere (req_t *req, const char *key, const char *method, mp_t params, mp_
     const char *owner = bus_owner (actor->bus, text_of (key));
     if (!owner || strcmp (owner, actor->slot) == 0)
         return false;
-    bus_reply_t reply =
-        req_call (req, method, params, body, &(req_call_t) { .slot = req_print (req, "%s", owner) });
+    bus_reply_t reply = req_call (req, method, params, body,
+                                  &(req_call_t) { .slot = req_print (req, "%s", owner) });
     if (reply.status >= 400)
         fail_reply (req, &reply);
     reply_mp (req, (unsigned) reply.status, reply.body);
