@@ -304,7 +304,7 @@ fuzz-edge:
 
 #  Includes point one way: proto <- db <- kit <- actors, proto <- broker, proto <- edge.
 SOURCES = $(wildcard proto/*.[ch] db/*.[ch] broker/*.[ch] edge/*.[ch] tools/*.[ch] actors/*.[ch] \
-    actors/*/*.[ch] tests/unit/*.[ch] tests/fuzz/*.c)
+    actors/*/*.[ch] tests/unit/*.[ch] tests/fuzz/*.[ch])
 lint: check-sql
 	@tests/lint.sh $(SOURCES)
 
