@@ -151,7 +151,7 @@ SQL_USERS := $(shell grep -ls '^SQL_FILE' $(wildcard db/*.c actors/*.c actors/*/
 $(call obj,$(SQL_USERS)): $(wildcard db/*.sql db/queries/*.sql db/migrations/0001_base.* actors/*/*.py)
 
 #  Those that want a PostgreSQL get a temporary one.
-DB_UNITS := $(filter %/test_db %/test_db_row %/test_guest %/test_migrate,$(UNITS))
+DB_UNITS := $(filter $(foreach name,db db_batch db_row db_silent guest guest_attacks migrate,%/test_$(name)),$(UNITS))
 .PHONY: test-db check-sql
 test-db: $(DB_UNITS)
 	@set -e; for test in $(DB_UNITS); do tests/api/pg_fixture.py $$test; done
@@ -200,7 +200,7 @@ test-tsan:
 MEMCHECK := valgrind --quiet --error-exitcode=99 --leak-check=full --errors-for-leak-kinds=definite \
     --show-leak-kinds=definite --num-callers=30
 #  Not those that drive kernels, or ask what is done within milliseconds or with megabytes.
-MEMCHECK_NOT := bus bus_failures db_silent guest jupyter sandbox
+MEMCHECK_NOT := bus bus_failures db_silent guest guest_attacks jupyter sandbox
 MEMCHECK_UNITS = $(filter-out $(foreach name,$(MEMCHECK_NOT),%/test_$(name)),$(UNITS))
 valgrind: all $(MEMCHECK_UNITS)
 	@UNITS="$(MEMCHECK_UNITS)" WRAP="$(MEMCHECK)" SUITES=none tests/run.sh $(BUILD)
@@ -304,7 +304,7 @@ fuzz-edge:
 
 #  Includes point one way: proto <- db <- kit <- actors, proto <- broker, proto <- edge.
 SOURCES = $(wildcard proto/*.[ch] db/*.[ch] broker/*.[ch] edge/*.[ch] tools/*.[ch] actors/*.[ch] \
-    actors/*/*.[ch] tests/unit/*.[ch] tests/fuzz/*.c)
+    actors/*/*.[ch] tests/unit/*.[ch] tests/fuzz/*.[ch])
 lint: check-sql
 	@tests/lint.sh $(SOURCES)
 

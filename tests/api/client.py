@@ -1,6 +1,7 @@
 """A person at the edge: REST in one line each, and live channels over WebSocket."""
 
 import asyncio
+import contextlib
 import functools
 import itertools
 import json
@@ -8,12 +9,15 @@ import os
 import queue
 import subprocess
 import threading
+import uuid
 
 import httpx
 import pytest
 import websockets
 
-from stack import SOON
+from stack import SOON, Stack
+
+PASSWORD = "Correct-horse-7-battery"
 
 
 @functools.cache
@@ -88,6 +92,37 @@ class User:
         if self._live:
             self._live.close()
         self.http.close()
+
+
+def signed_up(base, name="ann"):
+    """Somebody new at that system."""
+    user = User(base)
+    user.password = PASSWORD
+    email = f"{name}-{uuid.uuid4().hex[:10]}@example.org"
+    answer = user.post("/auth/signup", {"email": email, "password": PASSWORD, "name": name}, expect=201)
+    user.token, user.user = answer["token"], answer["user"]
+    return user
+
+
+def person(name, on="system"):
+    """A fixture: somebody new at the system that the fixture `on` is, for a module."""
+    @pytest.fixture(scope="module")
+    def somebody(request):
+        user = signed_up(request.getfixturevalue(on).base, name)
+        yield user
+        user.close()
+
+    return somebody
+
+
+@contextlib.contextmanager
+def own_system(*flags, **options):
+    """A system of a test's own, and somebody at it."""
+    system = Stack(*flags, **options).wait()
+    user = signed_up(system.base)
+    yield system, user
+    user.close()
+    assert system.stop() == 0
 
 
 class LiveError(Exception):

@@ -3,18 +3,15 @@
 import pathlib
 import resource
 import sys
-import uuid
 
 import pytest
 
 HERE = pathlib.Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE), str(HERE.parents[1] / "proto" / "python")]
 
-from client import User  # noqa: E402
+from client import User, signed_up  # noqa: E402
 from source_world import source_world  # noqa: E402,F401
 from stack import Stack  # noqa: E402
-
-PASSWORD = "Correct-horse-7-battery"
 
 
 @pytest.fixture
@@ -41,15 +38,8 @@ def sign_up(stack):
     made = []
 
     def make(name="somebody"):
-        email = f"{name}-{uuid.uuid4().hex[:10]}@example.org"
-        user = User(stack.base)
-        body = user.post("/auth/signup", {"email": email, "password": PASSWORD, "name": name},
-                         expect=(200, 201))
-        user.token = body["token"]
-        user.user = {"email": email, **user.get("/auth/me")}
-        user.password = PASSWORD
-        made.append(user)
-        return user
+        made.append(signed_up(stack.base, name))
+        return made[-1]
 
     yield make
     for user in made:

@@ -7,6 +7,8 @@ import pathlib
 import subprocess
 import threading
 
+import pytest
+
 BACKEND = pathlib.Path("/usr/lib/git-core/git-http-backend")
 GIT = {"GIT_AUTHOR_NAME": "Ann", "GIT_AUTHOR_EMAIL": "ann@example.org", "GIT_COMMITTER_NAME": "Ann",
        "GIT_COMMITTER_EMAIL": "ann@example.org", "GIT_CONFIG_NOSYSTEM": "1", "HOME": "/nonexistent",
@@ -101,3 +103,10 @@ class GitServer:
         self.held.set()
         self.http.shutdown()
         self.http.server_close()
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory):
+    server = GitServer(tmp_path_factory.mktemp("git"))
+    yield server
+    server.close()

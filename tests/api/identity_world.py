@@ -8,10 +8,8 @@ import uuid
 
 import httpx
 
-from client import User
+from client import PASSWORD, User
 from stack import wait_for
-
-PASSWORD = "Correct-horse-7-battery"
 
 
 def address(name="somebody"):

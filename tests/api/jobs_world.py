@@ -1,22 +1,8 @@
 """Jobs and their runs, for tests."""
 
-import uuid
-
-from client import User
 from stack import wait_for
 
 OVER = ("success", "failed")
-PASSWORD = "Correct-horse-7-battery"
-
-
-def new_user(system, name="ann"):
-    """A signed-up person of a system of the test's own."""
-    user = User(system.base)
-    body = user.post("/auth/signup", {"email": f"{name}-{uuid.uuid4().hex[:10]}@example.org",
-                                      "password": PASSWORD, "name": name}, expect=(200, 201))
-    user.token = body["token"]
-    user.user = user.get("/auth/me")
-    return user
 
 
 def notebook(user, *cells, language="python", **fields):

@@ -10,6 +10,7 @@ import tempfile
 import time
 import uuid
 
+import pytest
 import zmq
 
 from pg_fixture import TemporaryPostgres
@@ -193,3 +194,24 @@ class World:
         log = self.log()
         shutil.rmtree(self.directory, ignore_errors=True)
         assert codes[0] == 0, log
+
+
+@pytest.fixture(scope="module")
+def world():
+    world = World()
+    yield world
+    world.close()
+
+
+@pytest.fixture
+def ann(world):
+    caller = world.user()
+    yield caller
+    caller.close()
+
+
+@pytest.fixture
+def bob(world):
+    caller = world.user()
+    yield caller
+    caller.close()

@@ -15,11 +15,10 @@ import subprocess
 import tempfile
 import threading
 import urllib.parse
-import uuid
 
 import pytest
 
-from client import User
+from client import signed_up
 from mariadb_fixture import MariaDB
 from pg_fixture import TemporaryPostgres
 from stack import Stack, free_port
@@ -268,6 +267,7 @@ class World:
         self.stack = Stack(f"--set=platform.source-allow={allowed}", f"--set=platform.sqlite-root={self.files}",
                            f"--set=platform.source-ca={self.ca}", "--set=edge.limit-heavy=0", "--set=platform.source-test-timeout=3")
         self.stack.wait()
+        self.base = self.stack.base
 
     def encrypt(self, pair):
         """PostgreSQL with TLS from now on; None: without."""
@@ -304,13 +304,8 @@ class World:
         (self.files / "text.db").write_text("no database, but a text that is long enough to be looked at" * 20)
 
     def sign_up(self, name):
-        user = User(self.stack.base)
-        body = user.post("/auth/signup", {"email": f"{name}-{uuid.uuid4().hex[:8]}@example.org",
-                                          "password": "Correct-horse-7-battery", "name": name}, expect=(200, 201))
-        user.token = body["token"]
-        user.user = user.get("/auth/me")
-        self.users.append(user)
-        return user
+        self.users.append(signed_up(self.stack.base, name))
+        return self.users[-1]
 
     def make(self, user, kind, name=None, **changes):
         return user.post("/data-sources", {"name": name or kind, "source_type": kind,
@@ -342,11 +337,14 @@ class World:
         return {name: value for name, value in {**configs[kind], **changes}.items() if value is not None}
 
 
-
-
 @pytest.fixture(scope="session")
 def source_world():
     """One world for all tests of sources."""
     world = World()
     yield world
     assert world.stop() == 0
+
+
+@pytest.fixture(scope="module")
+def world(source_world):
+    return source_world

@@ -5,7 +5,7 @@ import signal
 
 import pytest
 
-from client import User
+from client import person
 from cluster_world import Cluster, processes
 from stack import Stack, wait_for
 
@@ -20,14 +20,7 @@ def pair():
     assert system.stop() == 0
 
 
-@pytest.fixture(scope="module")
-def user(pair):
-    person = User(pair.base)
-    person.token = person.post("/auth/signup", {"email": "two@example.org", "name": "two",
-                                                "password": "Correct-horse-7-battery"},
-                               expect=201)["token"]
-    yield person
-    person.close()
+user = person("two", on="pair")
 
 
 @pytest.fixture

@@ -7,9 +7,8 @@ import signal
 
 import pytest
 
-from client import User
+from client import person
 from cluster_world import Cluster
-from conftest import PASSWORD
 from kernel_world import descendants
 from stack import Stack, wait_for
 
@@ -64,13 +63,7 @@ def stack():
     assert system.stop() == 0
 
 
-@pytest.fixture(scope="module")
-def ann(stack):
-    user = User(stack.base)
-    user.token = user.post("/auth/signup", {"email": "ann@example.org", "password": PASSWORD, "name": "ann"},
-                           expect=(200, 201))["token"]
-    yield user
-    user.close()
+ann = person("ann", on="stack")
 
 
 @pytest.fixture

@@ -2,12 +2,11 @@
 
 import json
 import threading
-import uuid
 
 import httpx
 import pytest
 
-from client import User
+from client import User, signed_up
 from stack import SOON, Stack
 from wsocket import Closed, Socket
 
@@ -20,16 +19,8 @@ def many():
     assert system.stop() == 0
 
 
-def join(system, name):
-    user = User(system.base)
-    user.token = user.post("/auth/signup", {"email": f"{name}-{uuid.uuid4().hex[:8]}@example.org",
-                                            "password": "Correct-horse-7"}, expect=201)["token"]
-    user.user = user.get("/auth/me")
-    return user
-
-
 def test_every_users_changes_are_one_contiguous_log(many):
-    users = [join(many, f"user{number}") for number in range(6)]
+    users = [signed_up(many.base, f"user{number}") for number in range(6)]
     for user in users:
         live = [user.another_live() for _ in range(4)]          # spread over both edges
         channels = [connection.subscribe("workspaces", off=0) for connection in live]
@@ -46,7 +37,7 @@ def test_every_users_changes_are_one_contiguous_log(many):
 
 
 def test_signing_out_at_one_edge_is_known_at_the_other(many):
-    user = join(many, "leaver")
+    user = signed_up(many.base, "leaver")
     live = [user.another_live() for _ in range(6)]
     user.post("/auth/signout")
     for connection in live:
@@ -57,7 +48,7 @@ def test_signing_out_at_one_edge_is_known_at_the_other(many):
 
 
 def test_a_ticket_is_good_once_at_whichever_edge(many):
-    user = join(many, "ticket")
+    user = signed_up(many.base, "ticket")
     address = many.base.replace("http", "ws", 1) + "/ws?ticket="
     for _ in range(8):                                          # made at one edge, shown at any
         ticket = user.post("/live/ticket", expect=201)["ticket"]
@@ -87,7 +78,7 @@ def test_a_ticket_is_good_once_at_whichever_edge(many):
 
 
 def test_a_ticket_ends_with_what_it_stands_for(many):
-    user = join(many, "early")
+    user = signed_up(many.base, "early")
     ticket = user.post("/live/ticket", expect=201)["ticket"]
     assert httpx.get(f"{many.base}/events?ch=workspaces&ticket={user.token}",
                      trust_env=False).status_code == 401, "a token in an address"
@@ -98,7 +89,7 @@ def test_a_ticket_ends_with_what_it_stands_for(many):
 
 
 def test_writes_of_one_user_meet_whatever_edge_they_come_through(many):
-    user = join(many, "writer")
+    user = signed_up(many.base, "writer")
     ids = set()
     for number in range(30):
         with_own_connection = User(many.base, user.token)

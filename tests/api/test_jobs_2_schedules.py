@@ -7,8 +7,9 @@ import zoneinfo
 
 import pytest
 
-from jobs_world import end, job, new_user, notebook, start
-from stack import Stack, wait_for
+from client import own_system
+from jobs_world import end, job, notebook, start
+from stack import wait_for
 
 UTC = datetime.timezone.utc
 BEGIN = int(datetime.datetime(2026, 3, 28, 12, tzinfo=UTC).timestamp())
@@ -19,13 +20,9 @@ def world():
     """Two instances, either of which may fire; the one that does is asked through the bus."""
     import busbar
 
-    system = Stack("--instances", "jobs=2,kernels=1", "--set=jobs.fake-clock=true")
-    system.wait()
-    user = new_user(system)
-    with busbar.Client(str(system.run)) as client:
+    with own_system("--instances", "jobs=2,kernels=1", "--set=jobs.fake-clock=true") as (system, user), \
+            busbar.Client(str(system.run)) as client:
         yield system, user, client
-    user.close()
-    assert system.stop() == 0
 
 
 def advance(client, now):

@@ -5,19 +5,16 @@ import uuid
 
 import pytest
 
-from jobs_world import end, job, new_user, notebook, start, state_of, until_state
-from stack import Stack, wait_for
+from client import own_system
+from jobs_world import end, job, notebook, start, state_of, until_state
+from stack import wait_for
 from test_jobs_1_runs import fails_once, sql_task
 
 
 @pytest.fixture(scope="module")
 def world():
-    system = Stack()
-    system.wait()
-    user = new_user(system)
-    yield system, user
-    user.close()
-    assert system.stop() == 0
+    with own_system() as world:
+        yield world
 
 
 def kill(system, name="jobs"):

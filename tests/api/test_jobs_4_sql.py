@@ -4,18 +4,15 @@ import uuid
 
 import pytest
 
-from jobs_world import done, end, job, new_user, start, until_state
-from stack import Stack, wait_for
+from client import own_system, signed_up
+from jobs_world import done, end, job, start, until_state
+from stack import wait_for
 
 
 @pytest.fixture(scope="module")
 def world():
-    system = Stack()
-    system.wait()
-    user = new_user(system)
-    yield system, user
-    user.close()
-    assert system.stop() == 0
+    with own_system() as world:
+        yield world
 
 
 def statement_of(user, run):
@@ -61,7 +58,7 @@ def test_a_saved_query_runs(world):
     query = user.post("/queries", {"name": "q", "query_text": "SELECT 1, 2"}, expect=201)
     row = done(user, job(user, config={"query_id": query["id"]}))
     assert row["status"] == "success", row
-    other = new_user(system, "bob")
+    other = signed_up(system.base, "bob")
     for missing in (query["id"], str(uuid.uuid4())):
         assert "query_id" in job(other, config={"query_id": missing}, expect=404)["details"]
     other.close()
@@ -72,7 +69,7 @@ def test_clusters_of_others_are_not_there(world):
     cluster = user.post("/compute-clusters", {"name": "c", "compute_type": "dask",
                                               "node_type": "local"}, expect=201)["id"]
     work = job(user, query="SELECT 1", cluster_id=cluster)
-    other = new_user(system, "bob")
+    other = signed_up(system.base, "bob")
     for missing in (cluster, str(uuid.uuid4())):
         assert "cluster_id" in job(other, query="SELECT 1", cluster_id=missing,
                                    expect=404)["details"]

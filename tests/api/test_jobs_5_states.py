@@ -8,8 +8,9 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
-from jobs_world import done, end, job, new_user, notebook, until_state
-from stack import Stack, wait_for
+from client import own_system
+from jobs_world import done, end, job, notebook, until_state
+from stack import wait_for
 
 
 class Far(ThreadingHTTPServer):
@@ -50,13 +51,9 @@ def far():
 def world(far):
     import busbar
 
-    system = Stack(f"--set=jobs.http-allow={far.where}", environment={"BUSBAR_FAULT": "none"})
-    system.wait()
-    user = new_user(system)
-    with busbar.Client(str(system.run)) as client:
+    with own_system(f"--set=jobs.http-allow={far.where}", environment={"BUSBAR_FAULT": "none"}) as (system, user), \
+            busbar.Client(str(system.run)) as client:
         yield system, user, client
-    user.close()
-    assert system.stop() == 0
 
 
 def begin(user, work):

@@ -6,13 +6,12 @@ import shutil
 import signal
 import tempfile
 import threading
-import uuid
 
 import pytest
 
-from client import User
+from client import own_system
 from kernel_world import Notebook, alive, descendants
-from stack import Stack, wait_for
+from stack import wait_for
 
 
 @pytest.fixture
@@ -216,16 +215,9 @@ class TestSmallKernels:
             '{"argv": ["/usr/bin/python3", "-m", "ipykernel_launcher", "-f", "{connection_file}"],'
             ' "display_name": "not really", "language": "scala", "env": {"SPEC": "here"}}')
         specs.chmod(0o755)
-        system = Stack("--set=kernels.kernel-memory=256", "--set=kernels.kernel-idle=2",
-                       f"--set=kernels.kernel-path={specs}", "--set=kernels.kernels-per-user=2")
-        system.wait()
-        user = User(system.base)
-        user.token = user.post("/auth/signup", {
-            "email": f"{uuid.uuid4().hex}@example.org", "name": "x",
-            "password": "Correct-horse-7-battery"}, expect=(200, 201))["token"]
-        yield user
-        user.close()
-        assert system.stop() == 0
+        with own_system("--set=kernels.kernel-memory=256", "--set=kernels.kernel-idle=2",
+                        f"--set=kernels.kernel-path={specs}", "--set=kernels.kernels-per-user=2") as (_, user):
+            yield user
         shutil.rmtree(specs)
 
     def test_memory_has_a_limit(self, user):

@@ -1,26 +1,17 @@
 """Two processes with kernels: each notebook stays with one of them."""
 
 import signal
-import uuid
 
 import pytest
 
-from client import User
+from client import own_system
 from kernel_world import Notebook
-from stack import Stack
 
 
 @pytest.fixture(scope="module")
 def pair():
-    system = Stack("--instances", "kernels=2")
-    system.wait()
-    user = User(system.base)
-    user.token = user.post("/auth/signup", {
-        "email": f"{uuid.uuid4().hex}@example.org", "name": "x",
-        "password": "Correct-horse-7-battery"}, expect=(200, 201))["token"]
-    yield system, user
-    user.close()
-    assert system.stop() == 0
+    with own_system("--instances", "kernels=2") as pair:
+        yield pair
 
 
 def test_a_notebook_stays_with_one_process(pair):

@@ -4,8 +4,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from conftest import PASSWORD
-from client import User
+from client import signed_up
 from guest_attacks import ATTACKS, BOMBS, LEFT_BEHIND
 from kernel_world import Notebook
 from stack import Stack
@@ -22,10 +21,7 @@ def small():
 
 
 def guest(system, name):
-    user = User(system.base)
-    user.token = user.post("/auth/signup", {"email": f"{name}@example.org", "password": PASSWORD, "name": name},
-                           expect=(200, 201))["token"]
-    return Notebook(user, language="sql")
+    return Notebook(signed_up(system.base, name), language="sql")
 
 
 @pytest.fixture(scope="module")

@@ -1,10 +1,8 @@
 """What listeners learn of kernels and executions besides their output."""
 
-import uuid
-
 import pytest
 
-from client import LiveError, User
+from client import LiveError, signed_up
 from kernel_world import Notebook
 from stack import Stack, wait_for
 
@@ -18,14 +16,6 @@ def short():
     assert system.stop() == 0
 
 
-def join(system):
-    user = User(system.base)
-    user.token = user.post("/auth/signup", {"email": f"{uuid.uuid4().hex}@example.org",
-                                            "password": "Correct-horse-7-battery"}, expect=201)["token"]
-    user.user = user.get("/auth/me")
-    return user
-
-
 def snapshot(channel):
     rows, frame = [], channel.next()
     while "snap_end" not in frame:
@@ -35,7 +25,7 @@ def snapshot(channel):
 
 
 def test_a_kernels_states_are_told(short):
-    user = join(short)
+    user = signed_up(short.base)
     channel = user.live.subscribe("kernels", off=0)
     notebook = Notebook(user)
     execution = notebook.begin("import time; time.sleep(60)")
@@ -54,7 +44,7 @@ def test_a_kernels_states_are_told(short):
 
 
 def test_kernels_of_a_killed_process_are_dead(short):
-    user = join(short)
+    user = signed_up(short.base)
     channel = user.live.subscribe("kernels", off=0)
     notebook = Notebook(user)
     notebook.run("1")
@@ -66,7 +56,7 @@ def test_kernels_of_a_killed_process_are_dead(short):
 
 
 def test_a_shared_workspaces_executions_begin_with_those_that_were(short):
-    owner, other = join(short), join(short)
+    owner, other = signed_up(short.base), signed_up(short.base)
     notebook = Notebook(owner)
     owner.post(f"/workspaces/{notebook.workspace}/members", {"email": other.user["email"]}, expect=201)
     ran = [notebook.run(str(number))["execution_id"] for number in range(2)]
@@ -85,7 +75,7 @@ def try_to(user, name):
 
 
 def test_events_that_are_no_longer_kept_are_named(short):
-    user = join(short)
+    user = signed_up(short.base)
     execution = Notebook(user).begin("for n in range(20):\n    print(n, flush=True)\n"
                                      "    import time; time.sleep(.01)")
     execution.finish()

@@ -10,29 +10,8 @@ import uuid
 
 import pytest
 
-from kit_world import Caller, Failure, World, busbar, wait_for, wire
+from kit_world import Caller, Failure, ann, bob, busbar, wait_for, wire, world  # noqa: F401
 from stack import SOON
-
-
-@pytest.fixture(scope="module")
-def world():
-    world = World()
-    yield world
-    world.close()
-
-
-@pytest.fixture
-def ann(world):
-    caller = world.user()
-    yield caller
-    caller.close()
-
-
-@pytest.fixture
-def bob(world):
-    caller = world.user()
-    yield caller
-    caller.close()
 
 
 def book(ann, **fields):

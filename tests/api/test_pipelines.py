@@ -7,8 +7,8 @@ import uuid
 
 import pytest
 
-from client import User
-from git_server import GitServer
+from client import person
+from git_server import server  # noqa: F401
 from stack import Stack, wait_for
 
 NOWHERE = "5c1d7c0e-3c1f-4c2b-9d0a-0e6f6b1d2a77"
@@ -57,13 +57,6 @@ def hooks():
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory):
-    server = GitServer(tmp_path_factory.mktemp("git"))
-    yield server
-    server.close()
-
-
-@pytest.fixture(scope="module")
 def system(hooks, server):
     system = Stack(f"--set=jobs.http-allow={hooks.where}",
                    f"--set=platform.repository-allow=127.0.0.1:{server.port}")
@@ -72,28 +65,7 @@ def system(hooks, server):
     assert system.stop() == 0
 
 
-@pytest.fixture(scope="module")
-def people(system):
-    made = []
-    for name in ("ann", "bob"):
-        user = User(system.base)
-        body = user.post("/auth/signup", {"email": f"{name}@example.org", "password": "Correct-horse-7",
-                                          "full_name": name}, expect=(200, 201))
-        user.token, user.user = body["token"], body["user"]
-        made.append(user)
-    yield made
-    for user in made:
-        user.close()
-
-
-@pytest.fixture(scope="module")
-def ann(people):
-    return people[0]
-
-
-@pytest.fixture(scope="module")
-def bob(people):
-    return people[1]
+ann, bob = person("ann"), person("bob")
 
 
 def node(name, kind, **config):

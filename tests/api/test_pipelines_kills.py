@@ -6,8 +6,8 @@ import threading
 
 import pytest
 
-from jobs_world import new_user
-from stack import Stack, wait_for
+from client import own_system
+from stack import wait_for
 
 ROLE = "arn:aws:iam::123456789012:role/pipelines"
 
@@ -65,13 +65,10 @@ def world():
     import busbar
 
     amazon = Amazon()
-    system = Stack(f"--set=jobs.states-endpoint={amazon.base}", environment={"BUSBAR_FAULT": "none"})
-    system.wait()
-    user = new_user(system)
-    with busbar.Client(str(system.run)) as client:
+    with own_system(f"--set=jobs.states-endpoint={amazon.base}",
+                    environment={"BUSBAR_FAULT": "none"}) as (system, user), \
+            busbar.Client(str(system.run)) as client:
         yield system, user, client, amazon
-    user.close()
-    assert system.stop() == 0
     amazon.close()
 
 

@@ -1,13 +1,12 @@
 """The README's tour, word by word but for the port: what it says is so."""
 
-import json
 import os
 import re
 import subprocess
 
 import pytest
 
-from client import User
+from client import User, objects
 from stack import BIN, HOME, wait_for
 
 PATIENCE = 180
@@ -46,19 +45,8 @@ def shell(stack, tmp_path_factory):
     return run
 
 
-def values(text):
-    """The JSON values in a text, one behind the other, and whatever they hold."""
-    decoder, at = json.JSONDecoder(), 0
-    while at < len(text):
-        if text[at].isspace():
-            at += 1
-            continue
-        value, at = decoder.raw_decode(text, at)
-        yield value
-
-
 def test_two_minutes(shell):
-    begun, *events = values(shell("Two minutes", 1))
+    begun, *events = objects(shell("Two minutes", 1))
     assert begun["state"] in ("queued", "running") and begun["live"]["ch"].endswith(begun["execution_id"])
     assert len(events) == 4 and {event["ch"] for event in events} == {begun["live"]["ch"]}
     assert events[2]["data"]["text"].startswith("0\n")
@@ -68,26 +56,26 @@ def test_a_cluster_from_a_cell(shell, stack):
     demo = User(stack.base, stack.busbar("token", "--user", "demo@example.org").strip())
     wait_for(lambda: not [row for row in demo.get("/executions") if row["success"] is None], "the first cell's end", 30)
     demo.close()
-    starting, begun, ready, ran = values(shell("A cluster from a cell"))
+    starting, begun, ready, ran = objects(shell("A cluster from a cell"))
     assert starting["status"] == "starting"
     assert (begun["data"]["type"], ready["data"]["type"]) == ("STARTING", "RUNNING")
     assert ran.get("success") and ran["output"] == "332833500\n", ran
 
 
 def test_statements(shell):
-    answer, running, rows, ended = values(shell("Statements"))
+    answer, running, rows, ended = objects(shell("Statements"))
     assert answer["data"]["rows"][2] == {"n": 3, "times": 21}
     assert running["data"]["state"] == "running" and ended["data"]["state"] == "succeeded"
     assert sum(row["count"] for row in rows["data"]["rows"]) == 40
 
 
 def test_data_sources_and_the_catalogue(shell):
-    (tested,) = values(shell("Data sources and the catalogue"))
+    (tested,) = objects(shell("Data sources and the catalogue"))
     assert tested["success"] is False and tested["steps"][0]["name"] == "resolve"
 
 
 def test_jobs(shell):
-    *events, runs = values(shell("Jobs"))
+    *events, runs = objects(shell("Jobs"))
     assert [event["type"] for event in events] == [
         "job_run.queued", "job_run.running", "job_task.running", "job_run.log", "job_task.succeeded",
         "job_run.log", "job_run.succeeded"]
@@ -95,6 +83,6 @@ def test_jobs(shell):
 
 
 def test_pipelines_and_repositories(shell):
-    deployed, run = values(shell("Pipelines and repositories"))
+    deployed, run = objects(shell("Pipelines and repositories"))
     assert deployed["status"] == "active" and run["job_id"] == deployed["job_id"]
     assert run["live"]["ch"].endswith(run["id"])

@@ -5,21 +5,14 @@ import subprocess
 
 import pytest
 
-from client import User
-from git_server import GitServer
+from client import person
+from git_server import server  # noqa: F401
 from stack import Stack, free_port, wait_for
 
 TOKEN = "ghp_secret42"
 NOTEBOOK = {"nbformat": 4, "nbformat_minor": 5, "metadata": {"kernelspec": {"language": "python"}},
             "cells": [{"cell_type": "code", "id": "a", "metadata": {}, "outputs": [],
                        "execution_count": None, "source": ["print (", "1)"]}]}
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory):
-    server = GitServer(tmp_path_factory.mktemp("git"))
-    yield server
-    server.close()
 
 
 @pytest.fixture(scope="module")
@@ -32,28 +25,7 @@ def system(server):
     assert system.stop() == 0
 
 
-@pytest.fixture(scope="module")
-def people(system):
-    made = []
-    for name in ("ann", "bob"):
-        user = User(system.base)
-        body = user.post("/auth/signup", {"email": f"{name}@example.org", "password": "Correct-horse-7",
-                                          "full_name": name}, expect=(200, 201))
-        user.token, user.user = body["token"], body["user"]
-        made.append(user)
-    yield made
-    for user in made:
-        user.close()
-
-
-@pytest.fixture(scope="module")
-def ann(people):
-    return people[0]
-
-
-@pytest.fixture(scope="module")
-def bob(people):
-    return people[1]
+ann, bob = person("ann"), person("bob")
 
 
 def connect(user, url, **more):

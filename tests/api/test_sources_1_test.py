@@ -5,24 +5,11 @@ import socket
 
 import pytest
 
-from source_world import PASSWORD, S3_SECRET
+from client import person
+from source_world import PASSWORD, S3_SECRET, world  # noqa: F401
 
 NOWHERE = "5c1d7c0e-3c1f-4c2b-9d0a-0e6f6b1d2a77"
-
-
-@pytest.fixture(scope="module")
-def world(source_world):
-    return source_world
-
-
-@pytest.fixture(scope="module")
-def ann(world):
-    return world.sign_up("ann")
-
-
-@pytest.fixture(scope="module")
-def bob(world):
-    return world.sign_up("bob")
+ann, bob = person("ann", on="world"), person("bob", on="world")
 
 
 def probe(user, world, kind, **changes):

@@ -5,19 +5,12 @@ import pathlib
 
 import pytest
 
+from client import person
+from source_world import world  # noqa: F401
 from stack import wait_for
 
 MIB = 1 << 20
-
-
-@pytest.fixture(scope="module")
-def world(source_world):
-    return source_world
-
-
-@pytest.fixture(scope="module")
-def eve(world):
-    return world.sign_up("eve")
+eve = person("eve", on="world")
 
 
 @pytest.fixture(scope="module")

@@ -2,17 +2,11 @@
 
 import pytest
 
+from client import person
+from source_world import world  # noqa: F401
 from stack import wait_for
 
-
-@pytest.fixture(scope="module")
-def world(source_world):
-    return source_world
-
-
-@pytest.fixture(scope="module")
-def ann(world):
-    return world.sign_up("ann")
+ann = person("ann", on="world")
 
 
 def probe(user, world, kind, **changes):

@@ -2,19 +2,10 @@
 
 import json
 
-import pytest
+from client import person
+from source_world import PASSWORD, world  # noqa: F401
 
-from source_world import PASSWORD
-
-
-@pytest.fixture(scope="module")
-def world(source_world):
-    return source_world
-
-
-@pytest.fixture(scope="module")
-def ann(world):
-    return world.sign_up("ann")
+ann = person("ann", on="world")
 
 
 def run(user, source, query):

@@ -7,19 +7,11 @@ import threading
 
 import pytest
 
-from client import User
-from conftest import PASSWORD
+from client import User, person, signed_up
 from stack import Stack, wait_for
 
 SLOW = "SELECT pg_sleep(60)"
 FINAL = {"succeeded", "failed", "cancelled", "aborted", "lost", "expired"}
-
-
-def join(system, name):
-    user = User(system.base)
-    user.token = user.post("/auth/signup", {"email": f"{name}@example.org", "password": PASSWORD, "name": name},
-                           expect=(200, 201))["token"]
-    return user
 
 
 @pytest.fixture(scope="module")
@@ -30,9 +22,7 @@ def system():
     assert stack.stop() == 0
 
 
-@pytest.fixture(scope="module")
-def eve(system):
-    return join(system, "eve")
+eve = person("eve")
 
 
 def execute(user, query, wait=20, expect=200, **body):
@@ -165,7 +155,7 @@ def test_a_postgresql_that_hangs_keeps_nobody_waiting(system, eve):
 
 def test_both_instances_serve_and_each_finds_what_the_other_runs(system):
     for n in range(4):
-        user = join(system, f"user-{n}")
+        user = signed_up(system.base, f"user-{n}")
         begun = execute(user, f"{SLOW}, {n}", wait=0, expect=202)["statement_id"]
         state(user, begun, "running")
         assert user.post(f"/statements/{begun}/cancel", expect=(200, 202))["statement_id"] == begun
@@ -207,7 +197,7 @@ def test_cells_and_queries_share_what_a_user_has(eve):
 
 
 def test_a_user_that_goes_takes_everything_along(system):
-    user = join(system, "goes")
+    user = signed_up(system.base, "goes")
     execute(user, "CREATE TABLE mine (n int)")
     begun = execute(user, f"{SLOW}, 'goes'", wait=0, expect=202)["statement_id"]
     state(user, begun, "running")

@@ -5,8 +5,7 @@ import subprocess
 
 import pytest
 
-from client import User
-from conftest import PASSWORD
+from client import person
 from stack import Stack, shared, wait_for
 from trino_dialogue import Trino
 
@@ -27,13 +26,7 @@ def system(trino):
     assert stack.stop() == 0
 
 
-@pytest.fixture(scope="module")
-def ann(system):
-    user = User(system.base)
-    user.token = user.post("/auth/signup", {"email": "ann@example.org", "password": PASSWORD, "name": "ann"},
-                           expect=(200, 201))["token"]
-    yield user
-    user.close()
+ann = person("ann")
 
 
 def execute(user, query, expect=200, wait=20, **body):
@@ -159,13 +152,7 @@ def walled(secured, certificate):
     assert stack.stop() == 0
 
 
-@pytest.fixture(scope="module")
-def tom(walled):
-    user = User(walled.base)
-    user.token = user.post("/auth/signup", {"email": "tom@example.org", "password": PASSWORD, "name": "tom"},
-                           expect=(200, 201))["token"]
-    yield user
-    user.close()
+tom = person("tom", on="walled")
 
 
 def test_over_tls_with_a_password(tom, secured):

@@ -4,24 +4,8 @@ import json
 import subprocess
 import uuid
 
-import pytest
-
-from kit_world import BIN, Caller, World, wait_for
+from kit_world import BIN, Caller, ann, wait_for, world  # noqa: F401
 from stack import SOON
-
-
-@pytest.fixture(scope="module")
-def world():
-    world = World()
-    yield world
-    world.close()
-
-
-@pytest.fixture
-def ann(world):
-    caller = world.user()
-    yield caller
-    caller.close()
 
 
 def log(world, channel):

@@ -9,8 +9,7 @@ TESTS = pathlib.Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(pathlib.Path(__file__).resolve().parent), str(TESTS / "api"),
                 str(TESTS.parent / "proto" / "python")]
 
-from client import User  # noqa: E402
-from identity_world import PASSWORD, address  # noqa: E402
+from client import signed_up  # noqa: E402
 from stack import Stack  # noqa: E402
 
 
@@ -28,11 +27,8 @@ def sign_up(stack):
     made = []
 
     def make(name="somebody"):
-        email, user = address(name), User(stack.base)
-        answer = user.post("/auth/signup", {"email": email, "password": PASSWORD}, expect=201)
-        user.token, user.user = answer["token"], answer["user"]
-        made.append(user)
-        return user
+        made.append(signed_up(stack.base, name))
+        return made[-1]
 
     yield make
     for user in made:

@@ -192,6 +192,14 @@ class Load:
         wanted = self.done() + more
         wait_for(lambda: self.done() >= wanted, f"{more} more answers, {self.statuses}", patience)
 
+    def through_kills(self, system, victim, more):
+        """Two kills of that process; so many more answers come before, between and after."""
+        self.wait(more)
+        for _ in range(2):
+            old = system.kill(victim)
+            system.wait_restarted(victim, old)
+            self.wait(more)
+
     def stop(self):
         self.stopped.set()
         for thread in self.threads:

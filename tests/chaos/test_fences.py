@@ -9,8 +9,7 @@ import httpx
 import pytest
 
 from busbar import wire
-from client import User
-from identity_world import PASSWORD, address
+from client import signed_up
 from kernel_world import Notebook, descendants
 from kills import Load, all_up, now
 from stack import Stack, wait_for
@@ -24,14 +23,6 @@ def pair():
     system.wait()
     yield system
     assert system.stop() == 0
-
-
-def join(system, name):
-    user = User(system.base)
-    user.token = user.post("/auth/signup", {"email": address(name), "password": PASSWORD},
-                           expect=201)["token"]
-    user.user = user.get("/auth/me")
-    return user
 
 
 class Stopped:
@@ -74,7 +65,7 @@ def notebooks_of_both(user):
 
 def test_an_instance_that_was_believed_dead_can_change_nothing(pair):
     all_up(pair)
-    user = join(pair, "fence")
+    user = signed_up(pair.base, "fence")
     notebooks = notebooks_of_both(user)
     running = [notebook.begin(ENDLESS) for notebook in notebooks]
     for execution in running:
@@ -127,7 +118,7 @@ def test_an_audience_has_one_log_whoever_writes_it(pair, slot):
     """One of two stops with transactions open, the other takes over, the first comes back and
     ends what it had begun."""
     all_up(pair)
-    users = [join(pair, f"audience{number}") for number in range(4)]
+    users = [signed_up(pair.base, f"audience{number}") for number in range(4)]
     channels = {user.token: user.another_live().subscribe("workspaces") for user in users}
     loads = [Load(user, insist, threads=2) for user in users]
     for load in loads:
@@ -168,7 +159,7 @@ def run_again(notebook, code):
 
 def test_a_killed_instances_notebooks_move_and_those_of_the_other_stay(pair):
     all_up(pair)
-    user = join(pair, "move")
+    user = signed_up(pair.base, "move")
     notebooks = notebooks_of_both(user)
     for number, notebook in enumerate(notebooks):
         notebook.run(f"kept = {number}")

@@ -162,11 +162,7 @@ def test_reads_lose_nothing(healthy, user, notebook, victim):
         return answer.status_code, None if answer.status_code == 200 else answer.text
 
     load = Load(user, read, threads=8)
-    load.wait(200)
-    for _ in range(2):
-        old = healthy.kill(victim)
-        healthy.wait_restarted(victim, old)
-        load.wait(200)
+    load.through_kills(healthy, victim, 200)
     statuses = load.stop()
     assert set(statuses) == {200}, (statuses, load.strange[:3])
 
@@ -179,23 +175,25 @@ def write(client, name):
     return answer.status_code, (name, answer.status_code, answer.text)
 
 
+def written(load, user):
+    """Their rows, once the load has stopped: none that was acknowledged is missing."""
+    told = {name for name, status, _ in load.strange if status == 201}
+    rows = user.get("/workspaces?limit=10000")
+    names = {row["name"][2:] for row in rows}
+    assert told <= names, f"acknowledged and lost: {sorted(told - names)[:5]}"
+    return rows
+
+
 @pytest.mark.parametrize("victim", ["platform", "broker", "identity", "kernels", "edge"])
 def test_acknowledged_writes_are_there(healthy, sign_up, victim):
     user = sign_up("writes")
     channel = user.another_live().subscribe("workspaces")
     load = Load(user, write)
-    load.wait(100)
-    for _ in range(2):
-        old = healthy.kill(victim)
-        healthy.wait_restarted(victim, old)
-        load.wait(100)
+    load.through_kills(healthy, victim, 100)
     statuses = load.stop()
     all_up(healthy)
-    told = {name for name, status, _ in load.strange if status == 201}
-    rows = user.get("/workspaces?limit=10000")
-    names = [row["name"][2:] for row in rows]
-    assert len(names) == len(set(names))
-    assert told <= set(names), f"acknowledged and lost: {sorted(told - set(names))[:5]}"
+    rows = written(load, user)
+    assert len(rows) == len({row["name"] for row in rows})
     refused = {status for status in statuses if status != 201}
     if victim in ("broker", "identity", "kernels"):
         assert not refused, (statuses, [row for row in load.strange if row[1] != 201][:3])
@@ -232,11 +230,7 @@ def test_writes_with_a_key_happen_once_whatever_is_killed(healthy, sign_up, vict
         return "never", (name, answer and answer.text)
 
     load = Load(user, insist)
-    load.wait(50)
-    for _ in range(2):
-        old = healthy.kill(victim)
-        healthy.wait_restarted(victim, old)
-        load.wait(50)
+    load.through_kills(healthy, victim, 50)
     assert set(load.stop()) == {201}, load.strange[-3:]
     all_up(healthy)
     rows = {row["name"][2:]: row["id"] for row in user.get("/workspaces?limit=10000")}
@@ -257,10 +251,7 @@ def test_everybody_killed_at_once(healthy, sign_up):
     all_up(healthy)
     load.wait(50)
     load.stop()
-    told = {name for name, status, _ in load.strange if status == 201}
-    rows = user.get("/workspaces?limit=10000")
-    names = {row["name"][2:] for row in rows}
-    assert told <= names, f"acknowledged and lost: {sorted(told - names)[:5]}"
+    rows = written(load, user)
     seen = user.another_live().subscribe("workspaces", off=channel.answer["off"],
                                          epoch=channel.answer["epoch"]).until(
         lambda frame: frame["off"] == channel.answer["off"] + len(rows))
@@ -304,9 +295,7 @@ def test_a_killed_database_comes_back_without_us(healthy, sign_up):
     load.wait(50)
     statuses = load.stop()
     all_up(healthy)
-    told = {name for name, status, _ in load.strange if status == 201}
-    names = {row["name"][2:] for row in user.get("/workspaces?limit=10000")}
-    assert told <= names, f"acknowledged and lost: {sorted(told - names)[:5]}"
+    written(load, user)
     assert set(statuses) <= {201, 503}, (statuses, [row for row in load.strange if row[1] not in (201, 503)][:3])
     assert {row["slot"]: row["pid"] for row in healthy.processes() if row["name"] != "postgres"} == pids, \
         "nobody else had to be started again"

@@ -6,8 +6,7 @@ import threading
 import httpx
 import pytest
 
-from client import User
-from identity_world import PASSWORD, address
+from client import signed_up
 from kernel_world import Notebook
 from kills import BusViewer, EventViewer, Load, SocketViewer, all_up, now
 from stack import Stack, wait_for
@@ -26,9 +25,7 @@ def pairs():
 @pytest.fixture
 def user(pairs):
     all_up(pairs)
-    user = User(pairs.base)
-    user.token = user.post("/auth/signup", {"email": address("pair"), "password": PASSWORD},
-                           expect=201)["token"]
+    user = signed_up(pairs.base, "pair")
     yield user
     user.close()
 

@@ -12,7 +12,7 @@ import pytest
 HERE = pathlib.Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE.parent / "api"), str(HERE.parents[1] / "proto" / "python")]
 
-from client import User  # noqa: E402
+from client import person  # noqa: E402
 from cluster_world import Cluster, processes  # noqa: E402
 from stack import Stack, wait_for  # noqa: E402
 
@@ -50,14 +50,7 @@ def stack(python):
     system.stop()
 
 
-@pytest.fixture(scope="module")
-def user(stack):
-    made = User(stack.base)
-    made.token = made.post("/auth/signup", {"email": "ray@example.org", "name": "ray",
-                                            "password": "Correct-horse-7-battery"},
-                           expect=201)["token"]
-    yield made
-    made.close()
+user = person("ray", on="stack")
 
 
 @pytest.fixture(scope="module")

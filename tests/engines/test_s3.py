@@ -10,8 +10,8 @@ import pytest
 
 from test_stepfunctions import Moto, python
 
-from client import User
-from stack import Stack, wait_for
+from client import own_system
+from stack import wait_for
 
 CSV = "id,name\n1,Ann\n2,Bob\n"
 OBJECTS = {"people.csv": CSV, "2026/01/a b+c.json": '[{"x": 1}, {"x": 2}]', "2026/é.csv": CSV}
@@ -71,14 +71,9 @@ def strict(store):
 
 @pytest.fixture(scope="module")
 def ann(store):
-    system = Stack(f"--set=platform.source-allow={urllib.parse.urlsplit(store.base).netloc}",
-                   "--set=edge.limit-heavy=0").wait()
-    user = User(system.base)
-    user.token = user.post("/auth/signup", {"email": "ann@example.org", "password": "Correct-horse-7-battery"},
-                           expect=(200, 201))["token"]
-    yield user
-    user.close()
-    assert system.stop() == 0
+    with own_system(f"--set=platform.source-allow={urllib.parse.urlsplit(store.base).netloc}",
+                    "--set=edge.limit-heavy=0") as (_, user):
+        yield user
 
 
 def config(store, **changes):

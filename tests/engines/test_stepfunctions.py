@@ -12,8 +12,8 @@ import pytest
 HERE = pathlib.Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent / "api"))
 
-from client import User  # noqa: E402
-from stack import Stack, free_port, wait_for  # noqa: E402
+from client import own_system  # noqa: E402
+from stack import free_port, wait_for  # noqa: E402
 
 PLACE = pathlib.Path(os.environ.get("BUSBAR_BUILD", HERE.parents[1] / "build")).resolve() / "engines" / "moto"
 WANTED = "moto[server,stepfunctions]==5.0.28"
@@ -86,14 +86,8 @@ def moto():
 
 @pytest.fixture(scope="module")
 def ann(moto):
-    system = Stack(f"--set=jobs.states-endpoint={moto.base}/")
-    system.wait()
-    user = User(system.base)
-    made = user.post("/auth/signup", {"email": "ann@example.org", "password": "Correct-horse-7"}, expect=(200, 201))
-    user.token, user.user = made["token"], made["user"]
-    yield user
-    user.close()
-    assert system.stop() == 0
+    with own_system(f"--set=jobs.states-endpoint={moto.base}/") as (_, user):
+        yield user
 
 
 @pytest.fixture(scope="module")

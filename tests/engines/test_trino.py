@@ -11,8 +11,8 @@ import pytest
 HERE = pathlib.Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent / "api"))
 
-from client import User  # noqa: E402
-from stack import Stack, wait_for  # noqa: E402
+from client import own_system  # noqa: E402
+from stack import wait_for  # noqa: E402
 
 PLACE = pathlib.Path(os.environ.get("BUSBAR_BUILD", HERE.parents[1] / "build")).resolve() / "engines" / "trino"
 RESOLVE = "org.apache.maven.plugins:maven-dependency-plugin:3.6.1:build-classpath"
@@ -64,15 +64,10 @@ def trino():
 
 @pytest.fixture(scope="module")
 def ann(trino):
-    system = Stack(f"--set=platform.trino-url={trino}", f"--set=platform.source-allow={trino.rsplit(chr(47), 1)[1]}",
-                   "--set=platform.trino-catalog=tpch",
-                   "--set=platform.trino-schema=tiny").wait()
-    user = User(system.base)
-    user.token = user.post("/auth/signup", {"email": "ann@example.org", "password": "Correct-horse-7-battery"},
-                           expect=(200, 201))["token"]
-    yield user
-    user.close()
-    assert system.stop() == 0
+    with own_system(f"--set=platform.trino-url={trino}",
+                    f"--set=platform.source-allow={trino.rsplit(chr(47), 1)[1]}", "--set=platform.trino-catalog=tpch",
+                    "--set=platform.trino-schema=tiny") as (_, user):
+        yield user
 
 
 def execute(user, query, **body):

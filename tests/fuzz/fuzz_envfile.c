@@ -4,6 +4,7 @@
 
 //  The reader of lines is the file's own.
 #include "proto/opt.c"
+#include "tests/fuzz/part.h"
 
 int LLVMFuzzerTestOneInput (const uint8_t *data, size_t size);
 
@@ -11,12 +12,8 @@ static void
 lines_are_read (text_t rest)
 {
     hash_t *values = hash_new (free);
-    while (rest.size) {
-        const char *end = memchr (rest.data, '\n', rest.size);
-        size_t size = end ? (size_t) (end - rest.data) : rest.size;
-        s_env_line (values, (text_t) { rest.data, size });
-        rest = (text_t) { rest.data + size + (end != NULL), rest.size - size - (end != NULL) };
-    }
+    while (rest.size)
+        s_env_line (values, part_take (&rest, '\n'));
     text_t name;
     void *value;
     for (size_t at = 0; hash_each (values, &at, &name, &value);) {

@@ -9,6 +9,7 @@
 #include "actors/kernels/output.h"
 //  Parts are handed in where the sockets would.
 #include "actors/kernels/jupyter.c"
+#include "tests/fuzz/part.h"
 
 enum { FLAG_READY = 1, FLAG_RUNNING = 2, FLAG_SIGNED = 4, FLAG_ANSWERS = 8 };
 
@@ -97,13 +98,8 @@ receive (cell_t *cell, text_t message, bool signs)
     size_t count = 0;
     jupyter_channel_t channel = (uint8_t) *message.data % JUPYTER_CHANNELS;
     message = (text_t) { message.data + 1, message.size - 1 };
-    while (message.size && count < 16) {
-        const char *end = memchr (message.data, 0xff, message.size);
-        size_t size = end ? (size_t) (end - message.data) : message.size;
-        parts [count++] = (text_t) { message.data, size };
-        message = (text_t) { message.data + size + (end != NULL),
-                             message.size - size - (end != NULL) };
-    }
+    while (message.size && count < 16)
+        parts [count++] = part_take (&message, (char) 0xff);
     if (count == 0)
         return;
     frames.count = frames.bytes = 0;
@@ -164,11 +160,9 @@ LLVMFuzzerTestOneInput (const uint8_t *data, size_t size)
     cell_t cell = cell_new (data [0]);
     cell.kernel->life.arg = &cell;
     while (rest.size) {
-        const char *end = memchr (rest.data, 0xfe, rest.size);
-        size_t length = end ? (size_t) (end - rest.data) : rest.size;
-        if (length)
-            receive (&cell, (text_t) { rest.data, length }, data [0] & FLAG_SIGNED);
-        rest = (text_t) { rest.data + length + (end != NULL), rest.size - length - (end != NULL) };
+        text_t message = part_take (&rest, (char) 0xfe);
+        if (message.size)
+            receive (&cell, message, data [0] & FLAG_SIGNED);
     }
     cell_check (&cell);
     jupyter_destroy (&cell.kernel);

@@ -8,6 +8,7 @@
 
 //  The writer of the document is the file's own.
 #include "edge/openapi.c"
+#include "tests/fuzz/part.h"
 
 int LLVMFuzzerTestOneInput (const uint8_t *data, size_t size);
 
@@ -43,10 +44,7 @@ rows_of (text_t lines, buf_t *out)
     size_t mark = mp_open_array (out);
     uint32_t count = 0;
     while (lines.size) {
-        const char *end = memchr (lines.data, '\n', lines.size);
-        text_t line = { lines.data, end ? (size_t) (end - lines.data) : lines.size };
-        lines = (text_t) { line.data + line.size + (end != NULL),
-                           lines.size - line.size - (end != NULL) };
+        text_t line = part_take (&lines, '\n');
         char *copy = text_copy (line), *verb = copy, *rest = copy;
         verb = strsep (&rest, " ");
         char *path = rest ? strsep (&rest, " ") : NULL;

@@ -7,6 +7,7 @@
 #include <stdlib.h>
 
 #include "edge/edge.h"
+#include "tests/fuzz/part.h"
 
 int LLVMFuzzerTestOneInput (const uint8_t *data, size_t size);
 
@@ -80,10 +81,7 @@ rows_of (text_t lines, buf_t *out)
     size_t mark = mp_open_array (out);
     uint32_t count = 0;
     while (lines.size) {
-        const char *end = memchr (lines.data, '\n', lines.size);
-        text_t line = { lines.data, end ? (size_t) (end - lines.data) : lines.size };
-        lines = (text_t) { line.data + line.size + (end != NULL),
-                           lines.size - line.size - (end != NULL) };
+        text_t line = part_take (&lines, '\n');
         const char *space = line.size ? memchr (line.data, ' ', line.size) : NULL;
         if (!space)
             continue;
@@ -117,12 +115,8 @@ LLVMFuzzerTestOneInput (const uint8_t *data, size_t size)
     //  A second instance announces the same.
     router_add (router, "two", mp_buf (&rows));
     rows_are_found (router);
-    while (rest.size) {
-        const char *end = memchr (rest.data, '\n', rest.size);
-        size_t length = end ? (size_t) (end - rest.data) : rest.size;
-        look_up (router, (text_t) { rest.data, length });
-        rest = (text_t) { rest.data + length + (end != NULL), rest.size - length - (end != NULL) };
-    }
+    while (rest.size)
+        look_up (router, part_take (&rest, '\n'));
     router_drop (&router);
     buf_free (&rows);
     return 0;

@@ -79,8 +79,10 @@ const char *
 help_database (void)
 {
     const char *server = getenv ("BUSBAR_TEST_DATABASE");
-    if (!server || !*server)
+    if (!server || !*server) {
+        puts ("skipped: BUSBAR_TEST_DATABASE names no server (tests/api/pg_fixture.py starts one)");
         return NULL;
+    }
     snprintf (s_name, sizeof s_name, "unit_%d", (int) getpid ());
     char more [128];
     snprintf (more, sizeof more, "dbname=%s", s_name);
@@ -100,12 +102,6 @@ help_database (void)
     s_run (s_pg, "SELECT base.actor_install ('unit')");
     s_run (s_pg, "ALTER ROLE busbar_unit PASSWORD 'unit'");
     return s_super;
-}
-
-const char *
-help_actor (void)
-{
-    return s_actor;
 }
 
 void
@@ -133,4 +129,40 @@ help_until (loop_t *loop, const size_t *flag, size_t least)
         loop_turn (loop, 50);
     }
     return true;
+}
+
+static void
+s_on_ready (void *arg, const char *error)
+{
+    help_lanes_t *lanes = arg;
+    lanes->ready++;
+    snprintf (lanes->error, sizeof lanes->error, "%s", error ? error : "");
+}
+
+void
+help_lanes_new (help_lanes_t *lanes, const char *statements, int64_t statement_timeout)
+{
+    *lanes = (help_lanes_t) { .loop = loop_new (),
+                              .sql = sql_new ((const char *const []) { statements, NULL }) };
+    lanes->db = db_new (lanes->loop, &(db_conf_t) { .conninfo = s_actor, .schema = "unit",
+                                                    .sql = lanes->sql, .who = "test",
+                                                    .statement_timeout = statement_timeout });
+}
+
+void
+help_lanes_start (help_lanes_t *lanes)
+{
+    db_start (lanes->db, s_on_ready, lanes);
+    if (!help_until (lanes->loop, &lanes->ready, 1)) {
+        fputs ("the lanes do not get ready\n", stderr);
+        abort ();
+    }
+}
+
+void
+help_lanes_end (help_lanes_t *lanes)
+{
+    db_destroy (&lanes->db);
+    sql_destroy (&lanes->sql);
+    loop_destroy (&lanes->loop);
 }

@@ -35,18 +35,9 @@ static const char s_statements [] =
     "-- :name myself\n"
     "SELECT current_query () || $1 AS value\n";
 
-typedef struct {
-    loop_t *loop;
-    sql_t *sql;
-    db_t *db;
-    size_t ready;
-    size_t done;
-    char error [256];
-} ours_t;
-
 //  What a completion heard.
 typedef struct {
-    ours_t *ours;
+    help_lanes_t *ours;
     size_t calls, count, order;
     error_code_t code;
     bool unknown;
@@ -55,14 +46,6 @@ typedef struct {
 } heard_t;
 
 static size_t s_order;
-
-static void
-s_on_ready (void *arg, const char *error)
-{
-    ours_t *ours = arg;
-    ours->ready++;
-    snprintf (ours->error, sizeof ours->error, "%s", error ? error : "");
-}
 
 static void
 s_on_done (void *arg, db_result_t *results, size_t count)
@@ -93,17 +76,6 @@ s_on_done (void *arg, db_result_t *results, size_t count)
     heard->ours->done++;
 }
 
-static void
-s_start (ours_t *ours, const char *statements)
-{
-    ours->loop = loop_new ();
-    ours->sql = sql_new ((const char *const []) { statements, NULL });
-    ours->db = db_new (ours->loop, &(db_conf_t) { .conninfo = help_actor (), .schema = "unit",
-                                                  .sql = ours->sql, .who = "test" });
-    db_start (ours->db, s_on_ready, ours);
-    assert_true (help_until (ours->loop, &ours->ready, 1));
-}
-
 static int
 setup (void **state)
 {
@@ -111,12 +83,10 @@ setup (void **state)
     help_sql ("CREATE TABLE IF NOT EXISTS unit.debts (id bigint PRIMARY KEY, thing bigint "
               "CONSTRAINT debts_thing REFERENCES unit.things (id) DEFERRABLE INITIALLY DEFERRED)");
     help_sql ("TRUNCATE unit.things, unit.debts, unit.live_log");
-    ours_t *ours = calloc (1, sizeof *ours);
-    s_start (ours, s_statements);
-    if (ours->error [0]) {
-        fprintf (stderr, "%s\n", ours->error);
-        abort ();
-    }
+    help_lanes_t *ours = calloc (1, sizeof *ours);
+    help_lanes_new (ours, s_statements, 0);
+    help_lanes_start (ours);
+    assert_string_equal (ours->error, "");
     *state = ours;
     return 0;
 }
@@ -124,19 +94,15 @@ setup (void **state)
 static int
 teardown (void **state)
 {
-    ours_t *ours = *state;
-    db_destroy (&ours->db);
-    sql_destroy (&ours->sql);
-    loop_destroy (&ours->loop);
+    help_lanes_t *ours = *state;
+    help_lanes_end (ours);
     free (ours);
     return 0;
 }
 
-#define P(...) ((const char *const []) { __VA_ARGS__ }), \
-    sizeof ((const char *const []) { __VA_ARGS__ }) / sizeof (char *)
-
 static heard_t
-s_query (ours_t *ours, db_lane_t lane, const char *name, const char *const *params, size_t count)
+s_query (help_lanes_t *ours, db_lane_t lane, const char *name, const char *const *params,
+         size_t count)
 {
     heard_t heard = { .ours = ours };
     db_query (ours->db, lane, name, params, count, 0, s_on_done, &heard);
@@ -145,7 +111,7 @@ s_query (ours_t *ours, db_lane_t lane, const char *name, const char *const *para
 }
 
 static void
-s_unit (ours_t *ours, heard_t *heard, long id)
+s_unit (help_lanes_t *ours, heard_t *heard, long id)
 {
     char text [32];
     snprintf (text, sizeof text, "%ld", id);
@@ -162,18 +128,18 @@ static void
 a_refused_statement_is_named (void **state)
 {
     (void) state;
-    ours_t ours = { 0 };
-    s_start (&ours, "-- :name good\nSELECT 1\n-- :name bad\nSELECT nothing FROM nowhere\n");
-    assert_string_equal (ours.error, "statement bad: relation \"nowhere\" does not exist");
-    db_destroy (&ours.db);
-    sql_destroy (&ours.sql);
-    loop_destroy (&ours.loop);
+    help_lanes_t lanes;
+    help_lanes_new (&lanes, "-- :name good\nSELECT 1\n"
+                            "-- :name bad\nSELECT nothing FROM nowhere\n", 0);
+    help_lanes_start (&lanes);
+    assert_string_equal (lanes.error, "statement bad: relation \"nowhere\" does not exist");
+    help_lanes_end (&lanes);
 }
 
 static void
 reads_come_back_with_their_values (void **state)
 {
-    ours_t *ours = *state;
+    help_lanes_t *ours = *state;
     enum { COUNT = 500 };
     static heard_t heard [COUNT];
     memset (heard, 0, sizeof heard);
@@ -201,7 +167,7 @@ reads_come_back_with_their_values (void **state)
 static void
 a_failed_read_hurts_no_other (void **state)
 {
-    ours_t *ours = *state;
+    help_lanes_t *ours = *state;
     heard_t heard [3] = { { .ours = ours }, { .ours = ours }, { .ours = ours } };
     db_query (ours->db, DB_READ, "echo", P ("a"), 0, s_on_done, &heard [0]);
     db_query (ours->db, DB_READ, "refuse", P ("broken"), 0, s_on_done, &heard [1]);
@@ -217,7 +183,7 @@ a_failed_read_hurts_no_other (void **state)
 static void
 texts_are_prepared_once_and_forgotten_in_turn (void **state)
 {
-    ours_t *ours = *state;
+    help_lanes_t *ours = *state;
     for (int round = 0; round < 2; round++)
         for (int n = 0; n < 300; n++) {
             char text [64], want [32];
@@ -240,7 +206,7 @@ texts_are_prepared_once_and_forgotten_in_turn (void **state)
 static void
 a_changed_table_does_not_stop_a_prepared_read (void **state)
 {
-    ours_t *ours = *state;
+    help_lanes_t *ours = *state;
     const char *text = "SELECT * FROM changing";
     help_sql ("CREATE TABLE unit.changing AS SELECT 1 AS a");
     for (int n = 0; n < 8; n++) {
@@ -259,7 +225,7 @@ a_changed_table_does_not_stop_a_prepared_read (void **state)
 static void
 lanes_do_not_wait_for_each_other (void **state)
 {
-    ours_t *ours = *state;
+    help_lanes_t *ours = *state;
     heard_t slow = { .ours = ours }, read = { .ours = ours }, write = { .ours = ours };
     uint64_t handle
         = db_query (ours->db, DB_SLOW, "nap", P ("60", "x"), 0, s_on_done, &slow);
@@ -280,7 +246,7 @@ lanes_do_not_wait_for_each_other (void **state)
 static void
 a_slow_statement_ends_at_its_deadline (void **state)
 {
-    ours_t *ours = *state;
+    help_lanes_t *ours = *state;
     heard_t heard [3] = { { .ours = ours }, { .ours = ours }, { .ours = ours } };
     int64_t begin = loop_now (ours->loop);
     for (int n = 0; n < 3; n++)
@@ -294,7 +260,7 @@ a_slow_statement_ends_at_its_deadline (void **state)
 static void
 a_slow_statement_carries_its_trace (void **state)
 {
-    ours_t *ours = *state;
+    help_lanes_t *ours = *state;
     static const char trace [] = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
     const char *const comments [] = { trace, "*/ DROP TABLE things", NULL };
     for (int n = 0; n < 3; n++) {
@@ -311,7 +277,7 @@ a_slow_statement_carries_its_trace (void **state)
 static void
 a_cancelled_statement_that_waits_is_never_sent (void **state)
 {
-    ours_t *ours = *state;
+    help_lanes_t *ours = *state;
     heard_t heard [4] = { { .ours = ours }, { .ours = ours }, { .ours = ours }, { .ours = ours } };
     uint64_t handles [4];
     for (int n = 0; n < 3; n++)
@@ -336,7 +302,7 @@ a_cancelled_statement_that_waits_is_never_sent (void **state)
 static void
 one_bad_unit_among_a_thousand (void **state)
 {
-    ours_t *ours = *state;
+    help_lanes_t *ours = *state;
     enum { COUNT = 1000, BAD = 617 };
     static heard_t heard [COUNT];
     memset (heard, 0, sizeof heard);
@@ -367,7 +333,7 @@ one_bad_unit_among_a_thousand (void **state)
 static void
 a_failure_at_the_commit_is_its_own (void **state)
 {
-    ours_t *ours = *state;
+    help_lanes_t *ours = *state;
     heard_t heard [3] = { { .ours = ours }, { .ours = ours }, { .ours = ours } };
     s_unit (ours, &heard [0], 1);
     db_unit_t *unit = db_unit_new (ours->db);
@@ -414,7 +380,7 @@ s_say_no (void *arg, db_unit_t *unit, unsigned round, db_result_t *results, size
 }
 
 static void
-s_unit_before (ours_t *ours, heard_t *heard, const char *id, db_before_fn *fn, size_t *seen)
+s_unit_before (help_lanes_t *ours, heard_t *heard, const char *id, db_before_fn *fn, size_t *seen)
 {
     heard->ours = ours;
     db_unit_t *unit = db_unit_new (ours->db);
@@ -427,7 +393,7 @@ s_unit_before (ours_t *ours, heard_t *heard, const char *id, db_before_fn *fn, s
 static void
 before_the_commit_a_unit_may_grow_or_stop (void **state)
 {
-    ours_t *ours = *state;
+    help_lanes_t *ours = *state;
     heard_t heard [6] = { 0 };
     size_t grown = 0, stopped = 0, late = 0;
     s_unit (ours, &heard [0], 1);
@@ -457,7 +423,7 @@ before_the_commit_a_unit_may_grow_or_stop (void **state)
 static void
 another_writer_of_the_channel_costs_a_re_run_only (void **state)
 {
-    ours_t *ours = *state;
+    help_lanes_t *ours = *state;
     heard_t heard = { 0 };
     help_sql ("BEGIN; SELECT set_config ('search_path', 'unit, base', true); "
               "SELECT live_add ('user:1/things', 'k', 't', '{}')");
@@ -476,7 +442,7 @@ another_writer_of_the_channel_costs_a_re_run_only (void **state)
 static void
 a_lost_connection_leaves_writes_unknown (void **state)
 {
-    ours_t *ours = *state;
+    help_lanes_t *ours = *state;
     heard_t heard = { .ours = ours }, next = { 0 };
     heard = s_query (ours, DB_WRITE, "die", NULL, 0);
     assert_int_equal (heard.code, E_UNAVAILABLE);
@@ -498,7 +464,7 @@ a_lost_connection_leaves_writes_unknown (void **state)
 static void
 without_a_connection_nobody_waits_for_long (void **state)
 {
-    ours_t *ours = *state;
+    help_lanes_t *ours = *state;
     heard_t who = s_query (ours, DB_WRITE, "who", NULL, 0);
     help_sql ("ALTER ROLE busbar_unit NOLOGIN");
     help_sql ("SELECT pg_terminate_backend (pid) FROM pg_stat_activity "
@@ -532,7 +498,7 @@ without_a_connection_nobody_waits_for_long (void **state)
 static void
 a_crash_of_the_server_is_survived (void **state)
 {
-    ours_t *ours = *state;
+    help_lanes_t *ours = *state;
     enum { COUNT = 400 };
     static heard_t heard [COUNT];
     memset (heard, 0, sizeof heard);
@@ -566,10 +532,8 @@ int
 main (void)
 {
     log_open ("test", LOG_ERROR);
-    if (!help_database ()) {
-        puts ("skipped: BUSBAR_TEST_DATABASE names no server (tests/api/pg_fixture.py starts one)");
+    if (!help_database ())
         return 0;
-    }
 #define TEST(name) cmocka_unit_test_setup_teardown (name, setup, teardown)
     const struct CMUnitTest tests [] = {
         cmocka_unit_test (a_refused_statement_is_named),

@@ -11,9 +11,6 @@
 #include "proto/log.h"
 #include "tests/unit/db_help.h"
 
-#define P(...) ((const char *const []) { __VA_ARGS__ }), \
-    sizeof ((const char *const []) { __VA_ARGS__ }) / sizeof (char *)
-
 static const char s_statements [] =
     "-- :name add\n"
     "INSERT INTO things (id) VALUES ($1) RETURNING id\n"
@@ -24,10 +21,7 @@ static const char s_statements [] =
     "INSERT INTO notes (id, gathered) VALUES ($1, $2)\n";
 
 typedef struct {
-    loop_t *loop;
-    sql_t *sql;
-    db_t *db;
-    size_t ready, done;
+    help_lanes_t lanes;
     size_t begun, ran, rows;     //  calls of the gatherer; rows that it heard of
     buf_t list;
 } ours_t;
@@ -44,13 +38,6 @@ typedef struct {
 } heard_t;
 
 static void
-s_on_ready (void *arg, const char *error)
-{
-    assert_null (error);
-    ++*(size_t *) arg;
-}
-
-static void
 s_on_done (void *arg, db_result_t *results, size_t count)
 {
     heard_t *heard = arg;
@@ -61,7 +48,7 @@ s_on_done (void *arg, db_result_t *results, size_t count)
     heard->rows = heard->ours->rows;
     snprintf (heard->constraint, sizeof heard->constraint, "%s",
               results [0].constraint ? results [0].constraint : "");
-    heard->ours->done++;
+    heard->ours->lanes.done++;
 }
 
 static db_verdict_t
@@ -122,14 +109,11 @@ setup (void **state)
     help_sql ("CREATE TABLE IF NOT EXISTS unit.notes (id bigint PRIMARY KEY, gathered bigint)");
     help_sql ("TRUNCATE unit.things, unit.gathered, unit.notes");
     ours_t *ours = calloc (1, sizeof *ours);
-    ours->loop = loop_new ();
-    ours->sql = sql_new ((const char *const []) { s_statements, NULL });
-    ours->db = db_new (ours->loop, &(db_conf_t) { .conninfo = help_actor (), .schema = "unit",
-                                                  .sql = ours->sql, .who = "test" });
-    db_gather (ours->db, &(db_gather_t) { .begin = s_begin, .add = s_add, .ran = s_ran,
-                                          .arg = ours });
-    db_start (ours->db, s_on_ready, &ours->ready);
-    assert_true (help_until (ours->loop, &ours->ready, 1));
+    help_lanes_new (&ours->lanes, s_statements, 0);
+    db_gather (ours->lanes.db, &(db_gather_t) { .begin = s_begin, .add = s_add, .ran = s_ran,
+                                                .arg = ours });
+    help_lanes_start (&ours->lanes);
+    assert_string_equal (ours->lanes.error, "");
     *state = ours;
     return 0;
 }
@@ -138,9 +122,7 @@ static int
 teardown (void **state)
 {
     ours_t *ours = *state;
-    db_destroy (&ours->db);
-    sql_destroy (&ours->sql);
-    loop_destroy (&ours->loop);
+    help_lanes_end (&ours->lanes);
     buf_free (&ours->list);
     free (ours);
     return 0;
@@ -151,7 +133,7 @@ s_unit (ours_t *ours, heard_t *heard, long id)
 {
     heard->ours = ours;
     snprintf (heard->id, sizeof heard->id, "%ld", id);
-    db_unit_t *unit = db_unit_new (ours->db);
+    db_unit_t *unit = db_unit_new (ours->lanes.db);
     db_unit_add (unit, "add", P (heard->id));
     db_unit_before_commit (unit, s_before, heard);
     db_unit_commit (&unit, s_on_done, heard);
@@ -166,7 +148,7 @@ what_units_share_is_written_once_for_a_batch (void **state)
     memset (heard, 0, sizeof heard);
     for (long n = 0; n < COUNT; n++)
         s_unit (ours, &heard [n], n);
-    assert_true (help_until (ours->loop, &ours->done, COUNT));
+    assert_true (help_until (ours->lanes.loop, &ours->lanes.done, COUNT));
     assert_int_equal (ours->rows, COUNT);
     assert_true (ours->ran < 10);
     assert_int_equal (ours->begun, ours->ran);
@@ -187,8 +169,8 @@ who_looks_again_sees_what_was_gathered (void **state)
     heard [1].look = heard [3].look = true;
     for (long n = 0; n < 5; n++)
         s_unit (ours, &heard [n], n);
-    assert_true (help_until (ours->loop, &ours->done, 5));
-    assert_int_equal (db_stats (ours->db)->batches, 1);
+    assert_true (help_until (ours->lanes.loop, &ours->lanes.done, 5));
+    assert_int_equal (db_stats (ours->lanes.db)->batches, 1);
     for (long n = 0; n < 5; n++) {
         assert_int_equal (heard [n].code, E_NONE);
         assert_int_equal (heard [n].rounds, heard [n].look ? 2 : 1);
@@ -208,7 +190,7 @@ a_failure_of_what_was_gathered_is_its_owners (void **state)
     help_sql ("INSERT INTO unit.gathered VALUES (%d)", BAD);
     for (long n = 0; n < COUNT; n++)
         s_unit (ours, &heard [n], n);
-    assert_true (help_until (ours->loop, &ours->done, COUNT));
+    assert_true (help_until (ours->lanes.loop, &ours->lanes.done, COUNT));
     for (int n = 0; n < COUNT; n++) {
         assert_int_equal (heard [n].calls, 1);
         assert_int_equal (heard [n].code, n == BAD ? E_CONFLICT : E_NONE);
@@ -229,10 +211,10 @@ a_failing_unit_costs_two_more_commits (void **state)
     help_sql ("INSERT INTO unit.things VALUES (%d)", BAD);
     for (long n = 0; n < COUNT; n++)
         s_unit (ours, &heard [n], n);
-    assert_true (help_until (ours->loop, &ours->done, COUNT));
+    assert_true (help_until (ours->lanes.loop, &ours->lanes.done, COUNT));
     for (int n = 0; n < COUNT; n++)
         assert_int_equal (heard [n].code, n == BAD ? E_CONFLICT : E_NONE);
-    assert_int_equal (db_stats (ours->db)->batches, 4);
+    assert_int_equal (db_stats (ours->lanes.db)->batches, 4);
     assert_int_equal (ours->rows, COUNT - 1);
 }
 
@@ -243,17 +225,17 @@ a_loss_between_looks_is_known (void **state)
     ours_t *ours = *state;
     heard_t heard = { .look = true, .kill = true }, next = { 0 };
     s_unit (ours, &heard, 1);
-    assert_true (help_until (ours->loop, &ours->done, 1));
+    assert_true (help_until (ours->lanes.loop, &ours->lanes.done, 1));
     assert_int_equal (heard.code, E_UNAVAILABLE);
     assert_false (heard.unknown);
     //  The lane comes back, which under valgrind takes its time.
-    int64_t end = loop_now (ours->loop) + 60000;
+    int64_t end = loop_now (ours->lanes.loop) + 60000;
     do {
-        loop_turn (ours->loop, 50);
+        loop_turn (ours->lanes.loop, 50);
         next = (heard_t) { 0 };
         s_unit (ours, &next, 1);
-        assert_true (help_until (ours->loop, &next.calls, 1));
-    } while (next.code == E_UNAVAILABLE && loop_now (ours->loop) < end);
+        assert_true (help_until (ours->lanes.loop, &next.calls, 1));
+    } while (next.code == E_UNAVAILABLE && loop_now (ours->lanes.loop) < end);
     assert_int_equal (next.code, E_NONE);
 }
 
@@ -261,10 +243,8 @@ int
 main (void)
 {
     log_open ("test", LOG_ERROR);
-    if (!help_database ()) {
-        puts ("skipped: BUSBAR_TEST_DATABASE names no server (tests/api/pg_fixture.py starts one)");
+    if (!help_database ())
         return 0;
-    }
 #define TEST(name) cmocka_unit_test_setup_teardown (name, setup, teardown)
     const struct CMUnitTest tests [] = {
         TEST (what_units_share_is_written_once_for_a_batch),
