@@ -138,15 +138,17 @@ s_cell (book_t *self, const step_t *step)
     }
 }
 
-//  The next step, unless it was done before this process began. False: the notebook ends here.
+//  The next step, unless it was done before this process began; the one that was under way then is
+//  waited for, cancelled or not. False: the notebook ends here.
 static CO bool
 s_step (book_t *self, const step_t *step)
 {
-    if (++self->step < s_begun (self->task)) {
+    size_t begun = s_begun (self->task);
+    if (++self->step < begun) {
         self->opened |= strcmp (step->language, "sql") != 0;
         return true;
     }
-    if (task_cancelled (self->task)) {
+    if (task_cancelled (self->task) && self->step != begun) {
         self->end = (task_end_t) { .code = TASK_CANCELLED };
         return false;
     }

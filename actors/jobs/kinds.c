@@ -43,7 +43,8 @@ kind_call (req_t *req, const task_t *task, const char *method, mp_t params, mp_t
                             .idempotent = true, .ttl = 20000 });
         //  What has no room now will have some, however long others take.
         bool full = reply.status == 429;
-        if (!s_is_passing (&reply) || (!full && loop_now (loop) > until))
+        bool cancelled = task_cancelled (task);
+        if (!s_is_passing (&reply) || ((!full || cancelled) && loop_now (loop) > until))
             return reply;
         if (full && !said && pause > 1000) {
             text_t why = mp_text (mp_get (reply.body, "error"));
@@ -51,7 +52,8 @@ kind_call (req_t *req, const task_t *task, const char *method, mp_t params, mp_t
             said = true;
         }
         req_sleep (req, pause);
-        if (task_abandoned (task) || task_cancelled (task))
+        //  What was begun elsewhere is cancelled once its end is known.
+        if (task_abandoned (task) || (task_cancelled (task) && !task->ref))
             return (bus_reply_t) { 0 };
     }
 }

@@ -1,5 +1,6 @@
 """A whole system for tests: `busbar up` with a private PostgreSQL in a short temporary directory."""
 
+import contextlib
 import json
 import os
 import pathlib
@@ -47,6 +48,29 @@ def wait_for(condition, what="a condition", patience=15.0, pause=0.02):
             return value
         assert time.monotonic() < deadline, f"waited {patience} s in vain for {what}"
         threading.Event().wait(pause)
+
+
+def family(pid):
+    """A process and its children, as they are now."""
+    with open(f"/proc/{pid}/task/{pid}/children", encoding="utf-8") as there:
+        return [pid, *map(int, there.read().split())]
+
+
+def tell(pids, signo):
+    """A signal to each that has not ended meanwhile."""
+    for pid in pids:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signo)
+
+
+@contextlib.contextmanager
+def held(*pids):
+    """They stand still while the block runs."""
+    tell(pids, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        tell(pids, signal.SIGCONT)
 
 
 def shared(directory):

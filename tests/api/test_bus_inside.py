@@ -1,7 +1,6 @@
 """The bus inside: registration, calls, deaths, events; the real broker, Python at both ends."""
 
 import os
-import signal
 import threading
 import time
 
@@ -10,7 +9,7 @@ import pytest
 import busbar
 from bus_fixtures import HOME, SERVICE, bus, wait_for  # noqa: F401
 from busbar import wire
-from stack import SOON
+from stack import SOON, held
 
 
 def test_an_actor_announces_itself_and_is_called(bus):
@@ -169,11 +168,10 @@ def test_a_dead_actor_is_gone_at_once_for_everybody(bus):
 def test_a_silent_actor_is_gone_after_four_heartbeats(bus):
     client = bus.client()
     child = bus.actor(client=client)
-    os.kill(child.pid, signal.SIGSTOP)
-    began = time.monotonic()
-    wait_for(lambda: "svc.1" not in client.directory, "its end")
-    assert 0.2 < time.monotonic() - began < 2
-    os.kill(child.pid, signal.SIGCONT)
+    with held(child.pid):
+        began = time.monotonic()
+        wait_for(lambda: "svc.1" not in client.directory, "its end")
+        assert 0.2 < time.monotonic() - began < 2
     wait_for(lambda: "svc.1" in client.directory, "its return")
     assert client.call("svc.who")["pid"] == child.pid
 
@@ -326,12 +324,11 @@ def test_what_is_published_before_a_new_broker_knows_its_owner_is_heard(bus):
     client.call("svc.publish", {}, {"ch": "org:1/log", "count": 1})
     assert live.next(SOON).off == 1
     for off in range(2, 6):
-        os.kill(child.pid, signal.SIGSTOP)
-        bus.kill()
-        bus.start()
-        wait_for(lambda: client._bus.calls, "its question")
-        late = client.begin("svc.publish", {}, {"ch": "org:1/log", "count": 1})
-        os.kill(child.pid, signal.SIGCONT)
+        with held(child.pid):
+            bus.kill()
+            bus.start()
+            wait_for(lambda: client._bus.calls, "its question")
+            late = client.begin("svc.publish", {}, {"ch": "org:1/log", "count": 1})
         late.wait()
         assert live.next(SOON).off == off
 

@@ -1,13 +1,11 @@
 """Clusters looked after by two instances: whichever dies, the other finds them."""
 
-import os
-import signal
 
 import pytest
 
 from client import person
 from cluster_world import Cluster, processes
-from stack import Stack, wait_for
+from stack import Stack, held, wait_for
 
 
 @pytest.fixture(scope="module")
@@ -37,14 +35,10 @@ def test_either_may_die_or_hang(cluster, pair):
         pair.wait_restarted(slot, pair.kill(slot))
         cluster.user.put(cluster.path, {"name": f"after {slot}"})
         assert cluster.row()["state_detail"] == "running"
-    pid = pair.pid("clusters.1")
-    os.kill(pid, signal.SIGSTOP)
-    try:
+    with held(pair.pid("clusters.1")):
         wait_for(lambda: cluster.user.request("POST", f"{cluster.path}/resize", {"num_workers": 2})
                  .status_code == 200, "whoever took over", 30)
         cluster.is_at("running", workers=2)
-    finally:
-        os.kill(pid, signal.SIGCONT)
     assert set(workers) < set(processes(pair, "dask_worker"))
     cluster.stop()
     cluster.is_at("stopped")

@@ -1,8 +1,6 @@
 """A cluster through kills at every state, of the actor and of all that it is made of. On a system of its own: one whose
 actors end too often stops."""
 
-import contextlib
-import os
 import signal
 
 import pytest
@@ -10,7 +8,7 @@ import pytest
 from client import person
 from cluster_world import Cluster
 from kernel_world import descendants
-from stack import Stack, wait_for
+from stack import Stack, family, held, tell, wait_for
 
 PARTS = {"scheduler": "distributed.cli.dask_scheduler", "worker": "distributed.cli.dask_worker",
          "keeper": "/usr/bin/python3\0-I\0", "box": "/usr/bin/bwrap"}
@@ -21,31 +19,14 @@ def parts(stack, part):
     everything = descendants(stack.process.pid)
     if part == "spawner":
         actor = stack.pid("clusters")
-        return [pid for pid in children(actor) if "busbar-clusters" in everything.get(pid, "")]
+        return [pid for pid in family(actor)[1:] if "busbar-clusters" in everything.get(pid, "")]
     return sorted(pid for pid, line in everything.items() if PARTS[part] in line
                   and (part != "box" or '"kind":"dask"' in line) and (part != "keeper" or '"dask"' in line))
 
 
-def children(pid):
-    with open(f"/proc/{pid}/task/{pid}/children", encoding="utf-8") as there:
-        return [int(child) for child in there.read().split()]
-
-
-def tell(pids, signo):
-    for pid in pids:
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(pid, signo)
-
-
-@contextlib.contextmanager
-def held(stack, part):
-    """It stands still meanwhile, and so does the state that waits for it."""
-    pids = wait_for(lambda: parts(stack, part), part)
-    tell(pids, signal.SIGSTOP)
-    try:
-        yield
-    finally:
-        tell(pids, signal.SIGCONT)
+def stopped(stack, part):
+    """They stand still meanwhile, and so does the state that waits for them."""
+    return held(*wait_for(lambda: parts(stack, part), part))
 
 
 def kill_actor(stack):
@@ -75,11 +56,11 @@ def cluster(ann):
 
 def test_the_actor_is_killed_in_every_state(cluster, stack):
     user, path = cluster.user, cluster.path
-    with held(stack, "spawner"):
+    with stopped(stack, "spawner"):
         cluster.start()
         assert cluster.row()["state_detail"] == "provisioning"
         kill_actor(stack)
-    with held(stack, "scheduler"):
+    with stopped(stack, "scheduler"):
         cluster.is_at("starting")
         kill_actor(stack)
         assert cluster.row()["state_detail"] == "starting"
@@ -87,18 +68,18 @@ def test_the_actor_is_killed_in_every_state(cluster, stack):
     scheduler = parts(stack, "scheduler")
     kill_actor(stack)
     cluster.is_at("running", workers=1)
-    with held(stack, "scheduler"):
+    with stopped(stack, "scheduler"):
         user.post(f"{path}/resize", {"num_workers": 2})
         kill_actor(stack)
         assert cluster.row()["state_detail"] == "resizing"
     cluster.is_at("running", workers=2)
     assert parts(stack, "scheduler") == scheduler and len(parts(stack, "worker")) == 2
-    with held(stack, "keeper"):
+    with stopped(stack, "keeper"):
         user.post(f"{path}/restart", expect=202)
         kill_actor(stack)
     cluster.is_at("running", workers=2)
     assert len(parts(stack, "scheduler")) == 1 and parts(stack, "scheduler") != scheduler
-    with held(stack, "keeper"):
+    with stopped(stack, "keeper"):
         cluster.stop()
         kill_actor(stack)
         row = cluster.is_at("stopped")
@@ -110,7 +91,7 @@ def test_the_actor_is_killed_in_every_state(cluster, stack):
 
 def test_the_actor_is_killed_while_it_deletes(cluster, stack):
     cluster.running(workers=1)
-    with held(stack, "keeper"):
+    with stopped(stack, "keeper"):
         cluster.delete()
         kill_actor(stack)
     cluster.user.get(cluster.path, expect=404)

@@ -7,7 +7,7 @@ import pytest
 
 from client import own_system
 from jobs_world import end, job, notebook, start, state_of, until_state
-from stack import wait_for
+from stack import held, wait_for
 from test_jobs_1_runs import fails_once, sql_task
 
 
@@ -71,6 +71,19 @@ def test_while_it_is_cancelled(world):
     row = end(user, run)
     assert row["state_detail"] == "cancelled"
     assert executions(user, book) == [("c1", "cancelled")]
+
+
+def test_cancelled_while_kernels_do_not_hear(world):
+    """It is over once the cell is: what nobody answers is asked again, by the next process, too."""
+    system, user = world
+    book = notebook(user, "import time\nprint('on', flush=True)\ntime.sleep(60)")
+    run = start(user, job(user, notebook_id=book))
+    wait_for(lambda: executions(user, book) == [("c1", "running")], "the cell", 30)
+    with held(system.pid("kernels")):
+        user.post(f"/job-runs/{run['id']}/cancel", expect=202)
+        kill(system)
+    assert end(user, run)["state_detail"] == "cancelled"
+    assert [state for _, state in executions(user, book)] in (["cancelled"], ["lost"])
 
 
 def test_between_tasks(world):

@@ -1,14 +1,12 @@
 """Statements when something dies, results that grow old, and two instances."""
 
-import os
-import pathlib
 import signal
 import threading
 
 import pytest
 
 from client import User, person, signed_up
-from stack import Stack, wait_for
+from stack import Stack, family, held, wait_for
 
 SLOW = "SELECT pg_sleep(60)"
 FINAL = {"succeeded", "failed", "cancelled", "aborted", "lost", "expired"}
@@ -117,22 +115,7 @@ def test_postgresql_dies_under_statements(system, eve):
         assert row["termination"]["code"] and row["termination"]["message"]
 
 
-def family(pid):
-    """A process and its children."""
-    found = [pid]
-    for place in pathlib.Path("/proc").glob("[0-9]*"):
-        try:
-            if int((place / "stat").read_text().rsplit(")", 1)[1].split()[1]) == pid:
-                found.append(int(place.name))
-        except OSError:
-            pass                                 # it has ended meanwhile
-    return found
-
-
 def test_a_postgresql_that_hangs_keeps_nobody_waiting(system, eve):
-    stopped = family(system.pid("postgres"))
-    for pid in stopped:
-        os.kill(pid, signal.SIGSTOP)
     answers = {}
 
     def ask(name, verb, path, body=None):
@@ -140,14 +123,11 @@ def test_a_postgresql_that_hangs_keeps_nobody_waiting(system, eve):
     threads = [threading.Thread(target=ask, args=arguments) for arguments in (
         ("read", "POST", "/queries/execute?wait=1", {"query": "SELECT 'hangs' AS word"}),
         ("write", "POST", "/queries/execute?wait=1", {"query": "CREATE TABLE hangs (n int)"}))]
-    try:
+    with held(*family(system.pid("postgres"))):
         for thread in threads:
             thread.start()
         for thread in threads:
             thread.join(60)
-    finally:
-        for pid in stopped:
-            os.kill(pid, signal.SIGCONT)
     assert len(answers) == len(threads)
     assert all(answer.status_code in (503, 504) for answer in answers.values()), answers
     served_again(eve, "moves")

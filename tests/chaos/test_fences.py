@@ -1,7 +1,5 @@
 """Instances that hang, are believed dead, and come back: what they began is no longer theirs."""
 
-import os
-import signal
 import threading
 import uuid
 
@@ -12,7 +10,7 @@ from busbar import wire
 from client import signed_up
 from kernel_world import Notebook, descendants
 from kills import Load, all_up, now
-from stack import Stack, wait_for
+from stack import Stack, held, wait_for
 
 ENDLESS = "import time\nkept = 1\nfor n in range(100000):\n    print(n, flush=True)\n    time.sleep(0.02)"
 
@@ -23,20 +21,6 @@ def pair():
     system.wait()
     yield system
     assert system.stop() == 0
-
-
-class Stopped:
-    """A process that does nothing while the block runs."""
-
-    def __init__(self, system, slot):
-        self.system, self.slot, self.pid = system, slot, system.pid(slot)
-
-    def __enter__(self):
-        os.kill(self.pid, signal.SIGSTOP)
-        return self.pid
-
-    def __exit__(self, *_):
-        os.kill(self.pid, signal.SIGCONT)
 
 
 def events(execution):
@@ -70,7 +54,8 @@ def test_an_instance_that_was_believed_dead_can_change_nothing(pair):
     running = [notebook.begin(ENDLESS) for notebook in notebooks]
     for execution in running:
         execution.until("stream")
-    with Stopped(pair, "kernels.1") as pid:
+    pid = pair.pid("kernels.1")
+    with held(pid):
         wait_for(lambda: any(e.row()["state"] == "lost" for e in running), "executions that are lost", 20)
         lost = [pair_ for pair_ in zip(notebooks, running) if pair_[1].row()["state"] == "lost"]
         told = {execution.id: events(execution) for _, execution in lost}
@@ -78,10 +63,10 @@ def test_an_instance_that_was_believed_dead_can_change_nothing(pair):
         #  The other one serves the first of these notebooks now, the last of them nobody does.
         mine = lost[0][0]
         assert mine.run("kept = 2\nkept")["output"] == "2"
-        held = descendants(pid)
+        before = descendants(pid)
     wait_for(lambda: pair.log_text().count('"another instance has taken over"') >= len(lost),
              "the one that came back to see it", 20)
-    wait_for(lambda: len(pythons(descendants(pid)) & pythons(held)) == len(pythons(held)) - len(lost),
+    wait_for(lambda: len(pythons(descendants(pid)) & pythons(before)) == len(pythons(before)) - len(lost),
              "its kernels to end", 20)
     for _, execution in lost:
         assert execution.row()["state"] == "lost"
@@ -123,7 +108,7 @@ def test_an_audience_has_one_log_whoever_writes_it(pair, slot):
     loads = [Load(user, insist, threads=2) for user in users]
     for load in loads:
         load.wait(30)
-    with Stopped(pair, slot):
+    with held(pair.pid(slot)):
         before = [load.done() for load in loads]
         wait_for(lambda: all(load.done() > done + 20 for load, done in zip(loads, before)),
                  f"everybody to go on, {before} {[load.statuses for load in loads]}", 20)

@@ -21,7 +21,7 @@ from identity_world import PASSWORD, address
 from kernel_world import Notebook
 from kills import Load, SocketViewer
 from pg_fixture import TemporaryPostgres
-from stack import Stack, wait_for
+from stack import Stack, family, held, wait_for
 
 #  No answer may take longer: the deadline of a request and a little.
 DEADLINE = 32
@@ -317,20 +317,9 @@ def test_every_piece_takes_a_twentieth_of_a_second_each_way(stack, line, user, n
     assert set(through(user, notebook, slow)) <= {200, 201}
 
 
-def frozen(postgres):
-    """The server and everybody of it."""
-    parent = postgres.process.pid
-    children = pathlib.Path(f"/proc/{parent}/task/{parent}/children").read_text().split()
-    return [parent, *map(int, children)]
-
-
 def test_it_freezes_for_ten_seconds(stack, postgres, user, notebook):
     def freeze():
-        pids = frozen(postgres)
-        client = busbar.Client(str(stack.run))
-        for pid in pids:
-            os.kill(pid, signal.SIGSTOP)
-        try:
+        with busbar.Client(str(stack.run)) as client, held(*family(postgres.process.pid)):
             began = time.monotonic()
             with pytest.raises(busbar.BusError) as late:
                 client.call("platform.live.read", {"ch": f"user:{user.id}/workspaces"}, timeout=1.5)
@@ -338,11 +327,6 @@ def test_it_freezes_for_ten_seconds(stack, postgres, user, notebook):
             assert time.monotonic() - began < 3, "the deadline that a caller names holds"
             assert user.request("GET", "/health").status_code == 200
             threading.Event().wait(max(0.0, 10 - (time.monotonic() - began)))
-        finally:
-            for pid in pids:
-                with contextlib.suppress(ProcessLookupError):
-                    os.kill(pid, signal.SIGCONT)
-            client.close()
     through(user, notebook, freeze)
 
 
