@@ -82,6 +82,7 @@ def test_cancelled_while_kernels_do_not_hear(world):
     with held(system.pid("kernels")):
         user.post(f"/job-runs/{run['id']}/cancel", expect=202)
         kill(system)
+        assert user.get(f"/job-runs/{run['id']}?wait=3", timeout=30)["state_detail"] == "cancelling"
     assert end(user, run)["state_detail"] == "cancelled"
     assert [state for _, state in executions(user, book)] in (["cancelled"], ["lost"])
 
