@@ -35,7 +35,7 @@ for test in ${UNITS:-}; do
     echo "== $test"
     #  What speaks with PostgreSQL gets one of its own.
     with=
-    if grep -q 'db_help\|BUSBAR_TEST_DATABASE' "tests/unit/$(basename "$test").c"; then
+    if grep -q 'db_help\|guest_help' "tests/unit/$(basename "$test").c"; then
         with=tests/api/pg_fixture.py
     fi
     #  Several words, or none at all.
