@@ -120,9 +120,12 @@ def own_system(*flags, **options):
     """A system of a test's own, and somebody at it."""
     system = Stack(*flags, **options).wait()
     user = signed_up(system.base)
-    yield system, user
-    user.close()
-    assert system.stop() == 0
+    try:
+        yield system, user
+    finally:
+        user.close()
+        code = system.stop()
+    assert code == 0
 
 
 class LiveError(Exception):
