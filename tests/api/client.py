@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import functools
+import inspect
 import itertools
 import json
 import os
@@ -106,13 +107,14 @@ def signed_up(base, name="ann"):
 
 def person(name, on="system"):
     """A fixture: somebody new at the system that the fixture `on` is, for a module."""
-    @pytest.fixture(scope="module")
-    def somebody(request):
-        user = signed_up(request.getfixturevalue(on).base, name)
+    def somebody(**fixtures):
+        user = signed_up(fixtures[on].base, name)
         yield user
         user.close()
 
-    return somebody
+    #  As if it had named that fixture as its argument: then it ends before that one does.
+    somebody.__signature__ = inspect.Signature([inspect.Parameter(on, inspect.Parameter.KEYWORD_ONLY)])
+    return pytest.fixture(scope="module")(somebody)
 
 
 @contextlib.contextmanager
