@@ -64,19 +64,35 @@ class Ray:
 
     relay = 10001
     gcs = 6379
-    environment = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_DISABLE_IMPORT_WARNING": "1"}
+    #  Left to itself each node takes ports and names of sockets that were free a moment ago, and who comes second
+    #  aborts. These ports are below those that the kernel gives to connections, and above Ray's own ranges.
+    ports = ("node-manager", "object-manager", "runtime-env-agent", "dashboard-agent-grpc",
+             "dashboard-agent-listen", "metrics-export")
+    first_port, nodes = 24000, 800
+    #  Handlers around fork end a client's server now and then before it has begun.
+    environment = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_DISABLE_IMPORT_WARNING": "1",
+                   "GRPC_ENABLE_FORK_SUPPORT": "0"}
 
     def __init__(self, options):
         self.ray = [options["python"], "-m", "ray.scripts.scripts", "start", "--block",
                     "--node-ip-address", HOST, "--disable-usage-stats",
                     "--object-store-memory", str(options["memory"] * 1048576 // 4)]
+        self.count = 0
+
+    def node(self):
+        """How the next node is started."""
+        number = self.count % self.nodes
+        self.count += 1
+        ports = enumerate(self.ports, self.first_port + 10 * number)
+        return [*self.ray, *(f"--{name}-port={port}" for port, name in ports),
+                f"--raylet-socket-name=/tmp/raylet-{number}", f"--plasma-store-socket-name=/tmp/plasma-{number}"]
 
     def scheduler(self):
-        return [*self.ray, "--head", "--port", str(self.gcs), "--num-cpus", "0",
+        return [*self.node(), "--head", "--port", str(self.gcs), "--num-cpus", "0",
                 "--ray-client-server-port", str(self.relay), "--include-dashboard", "false"]
 
     def worker(self, name):
-        return [*self.ray, "--address", f"{HOST}:{self.gcs}", "--num-cpus", "1",
+        return [*self.node(), "--address", f"{HOST}:{self.gcs}", "--num-cpus", "1",
                 "--labels", json.dumps({"busbar": name})]
 
     async def look(self):

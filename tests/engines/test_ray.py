@@ -91,7 +91,8 @@ def test_a_program_computes_there(cluster, stack, python):
     port = relayed(stack.var / "v" / "c" / f"{cluster.id}.r")
     done = subprocess.run([python, "-c", PROGRAM, f"ray://127.0.0.1:{port}"], timeout=240,
                           capture_output=True, text=True, check=False)
-    assert done.stdout.strip() == "285", done.stderr[-3000:]
+    #  Behind what Ray itself has to say.
+    assert done.stdout.split()[-1:] == ["285"], done.stdout + done.stderr[-3000:]
 
 
 def test_it_survives_the_actor_and_ends(cluster, stack, user):
