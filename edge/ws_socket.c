@@ -26,7 +26,7 @@ typedef struct ws_socket {
     buf_t out;                           //  whole frames that the socket did not take yet
     size_t out_at;
     bool told, gone;                     //  close frame is in `out`; nothing is read or written
-    bool halted, pinged;
+    bool halted, pinged, answered;       //  answered: something has come since the ping
     unsigned asks;
     int64_t heard;                       //  loop_now of the last byte
     watch_t *watch;
@@ -138,6 +138,7 @@ s_read (ws_socket_t *self)
             return;
         total += (size_t) size;
         self->heard = loop_now (self->edge->loop);
+        self->answered = true;
         const char *why = "";
         unsigned code = frames_take (&self->frames, s_bytes, (size_t) size, &calls, self, &why);
         if (code)
@@ -235,11 +236,12 @@ s_on_ping (void *arg)
     ws_socket_t *self = arg;
     int64_t silent = loop_now (self->edge->loop) - self->heard;
     bool asked = self->pinged;
-    self->pinged = silent >= ANSWER_SECONDS * 1000;
-    if (asked && self->pinged) {
+    if (asked && !self->answered) {
         ws_gone (self->ws);
         return;
     }
+    self->pinged = !asked && silent >= ANSWER_SECONDS * 1000;
+    self->answered = false;
     //  Its timers are one sorted list, which this walks through.
     if (++self->asks % CONFIRM_ASKS == 0)
         lws_validity_confirmed (self->conn->wsi);

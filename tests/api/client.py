@@ -172,9 +172,9 @@ class Channel:
 class Live:
     """The protocol of /ws, spoken from a thread."""
 
-    def __init__(self, base, token, origin=None, patience=SOON):
+    def __init__(self, base, token, origin=None, patience=SOON, pings=20):
         self.url = base.replace("http", "ws", 1) + "/ws"
-        self.token, self.origin, self.patience = token, origin, patience
+        self.token, self.origin, self.patience, self.pings = token, origin, patience, pings
         self.ids = itertools.count(1)
         self.waiting, self.channels = {}, {}
         self.closed = threading.Event()
@@ -199,7 +199,8 @@ class Live:
     async def _speak(self, opened):
         try:
             self.socket = await websockets.connect(
-                self.url, subprotocols=["busbar.v1.json"], origin=self.origin, max_size=None)
+                self.url, subprotocols=["busbar.v1.json"], origin=self.origin, max_size=None,
+                ping_interval=self.pings)
         except Exception as error:  # handed to the thread that waits
             self.failure = error
             opened.set()

@@ -8,9 +8,9 @@ import httpx
 import msgpack
 import pytest
 
-from client import LiveError
+from client import Live, LiveError
 from wsocket import Closed, Socket
-from stack import SOON
+from stack import SOON, held
 
 
 def make(user, name=None):
@@ -55,6 +55,19 @@ def test_a_crowd_hears_each_of_a_burst_at_once(sign_up):
         assert [frame["prev"] for frame in seen] == [frame["off"] - 1 for frame in seen]
     last = rename(user, made[0], "alone")["live"]["off"]
     assert {channel.next()["off"] for channel in channels} == {last}
+    for connection in live:
+        connection.close()
+
+
+def test_who_answers_pings_stays_however_late_they_are_looked_at(sign_up, stack):
+    """Who has said nothing for 25 s is asked, and 10 s later it is looked whether an answer came."""
+    user = sign_up("quiet")
+    live = [Live(user.base, user.token, pings=None) for _ in range(5)]
+    assert not live[0].closed.wait(33)
+    with held(stack.pid("edge")):
+        assert not live[0].closed.wait(3)
+    assert not live[0].closed.wait(1), "it answered"
+    assert not any(connection.closed.is_set() for connection in live)
     for connection in live:
         connection.close()
 
