@@ -152,7 +152,8 @@ CO void user_gone (req_t *req, const char *id);
 
 extern const task_kind_t notebook_kind, sql_kind;
 //  A method of another actor, in the name of `user`: called again while nobody can answer, for a
-//  minute. Status 0: given up because the task was cancelled or abandoned.
+//  minute. Status 0: given up because the task was abandoned, or cancelled with nothing begun
+//  elsewhere.
 CO bus_reply_t kind_call (req_t *req, const task_t *task, const char *method, mp_t params,
                           mp_t body, const char *key, const char *idem);
 //  A statement in the name of the task's user, to its end: what `body` asks of statements.submit,

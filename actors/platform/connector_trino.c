@@ -23,12 +23,6 @@ static const config_field_t s_fields [] = {
 
 //  ---------------------------------------------------------------- one request
 
-static bool
-s_is_busy (int status)
-{
-    return status == 502 || status == 503 || status == 504 || status == 429;
-}
-
 //  As the user of the source. The status, and in `value` the object that was answered: empty when
 //  it was none.
 static int
@@ -50,7 +44,7 @@ s_ask (contact_t *self, web_ask_t *ask, buf_t *value)
     for (int tries = 1; tries <= TRIES; tries++) {
         buf_clear (&answer);
         status = web_ask (self, ask, &answer, type);
-        if (!s_is_busy (status) || ask->grace || contact_left (self) <= PAUSE * tries)
+        if (!trino_is_busy (status) || ask->grace || contact_left (self) <= PAUSE * tries)
             break;
         contact_wait (self, -1, 0, PAUSE * tries);
     }

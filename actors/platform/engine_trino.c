@@ -231,12 +231,6 @@ s_await (engine_run_t *run)
 
 //  ---------------------------------------------------------------- asking until it answers
 
-static bool
-s_is_busy (int status)
-{
-    return status == 502 || status == 503 || status == 504 || status == 429;
-}
-
 //  ENGINE_ROWS: there is an answer of 200 in `asking`.
 static CO engine_step_t
 s_answered (engine_run_t *run, const char *method, const char *url, const char *body)
@@ -254,7 +248,7 @@ s_answered (engine_run_t *run, const char *method, const char *url, const char *
         if (s_stopping (run) && (gone || ask->status == 204))
             return s_stopped (run, true);
         //  A statement that may have been begun is not begun again.
-        bool again = ask->status == 0 ? body == NULL : s_is_busy (ask->status);
+        bool again = ask->status == 0 ? body == NULL : trino_is_busy (ask->status);
         int64_t now = loop_now (req_actor (run->req)->loop);
         if (!again || now - since >= self->patience)
             return ask->status == 0 ? engine_fail (run, FAULT_PLATFORM, "NO_ANSWER",

@@ -148,6 +148,12 @@ trino_rows (engine_run_t *run, mp_t page, size_t *rows_so_far, size_t *bytes_so_
     return NULL;
 }
 
+bool
+trino_is_busy (int status)
+{
+    return status == 502 || status == 503 || status == 504 || status == 429;
+}
+
 char *
 trino_base (const char *host, const char *port, bool https)
 {

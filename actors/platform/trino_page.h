@@ -15,6 +15,8 @@ void trino_note (engine_run_t *run, mp_t page);
 //  rise. NULL, or what is wrong with it.
 const char *trino_rows (engine_run_t *run, mp_t page, size_t *rows_so_far, size_t *bytes_so_far,
                         buf_t *rows, size_t *count);
+//  Is that status how Trino, or a proxy before it, says: the same again, in a moment?
+bool trino_is_busy (int status);
 //  Scheme, host and port as Trino itself writes them: without a port that goes without saying. To
 //  be freed.
 char *trino_base (const char *host, const char *port, bool https);
